@@ -1,0 +1,2 @@
+//! Benchmarks of the data plane.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The COLO proxy engine.
+#![forbid(unsafe_code)]

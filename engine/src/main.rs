@@ -1,0 +1,3 @@
+//! The `colo` command.
+#![forbid(unsafe_code)]
+fn main() {}

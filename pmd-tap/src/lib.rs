@@ -1,0 +1,27 @@
+//! Frames in, frames out: poll-mode ports over fixed memory.
+//!
+//! A [`Port`] moves [`Frame`]s in bursts and never blocks. Frames live in a [`FramePool`] that is mapped once at
+//! start; afterwards nothing is allocated. This crate knows neither which VM a frame came from nor what becomes of
+//! it: that is the engine's business.
+//!
+//! All unsafe code of the project is in `sys.rs`; everywhere else the compiler refuses it.
+
+#![deny(unsafe_code)]
+
+mod burst;
+mod chardev;
+mod clock;
+mod frame;
+mod pool;
+mod port;
+mod prefetch;
+#[allow(unsafe_code)]
+mod sys;
+
+pub use burst::{BURST_FRAMES, Burst};
+pub use chardev::MAX_FRAME_BYTES;
+pub use clock::{Clock, Nanos};
+pub use frame::{Frame, VirtioHeader};
+pub use pool::{FramePool, PoolError, PoolSettings};
+pub use port::{Caps, LinkEvent, Port, PortError, RxState};
+pub use prefetch::prefetch;

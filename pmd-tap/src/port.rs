@@ -1,0 +1,100 @@
+//! The seam between the engine and whatever carries frames.
+
+use std::os::fd::BorrowedFd;
+
+use crate::{Burst, FramePool, Nanos, VirtioHeader};
+
+/// What a receive left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RxState {
+    /// There may be more: ask again.
+    More,
+    /// The port is empty: asking again before it is readable is a waste.
+    Empty,
+    /// The pool has no room for the next frame, which stays in the port.
+    PoolEmpty,
+    /// Nobody is at the other end, or the capture is over.
+    Down,
+}
+
+/// What happened to a port's link since it was last asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Somebody is at the other end.
+    Up {
+        /// Who, for people.
+        peer: String,
+    },
+    /// The other end is gone in the ordinary way: end of stream, reset.
+    Down {
+        /// How, for people.
+        reason: String,
+    },
+    /// We closed the link, because the other end broke the protocol.
+    Refused {
+        /// What it sent, for people.
+        reason: String,
+    },
+}
+
+/// What a port can do, and what its frames look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// Whether frames may carry a virtio-net header, each announcing its length.
+    pub virtio_header: bool,
+    /// The header that every frame carries, when it is always the same one.
+    pub fixed_virtio_header: VirtioHeader,
+}
+
+/// Why a port could not be made. What happens to a link later is a [`LinkEvent`].
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The address is not one.
+    #[error("{address:?} is no address: {problem}; write {usage}")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What would be right.
+        usage: &'static str,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {address}: {source}{hint}")]
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        address: String,
+        /// The answer.
+        source: std::io::Error,
+        /// What may help; empty, or starting with `; `.
+        hint: String,
+    },
+}
+
+/// Moves frames in bursts; never blocks, never allocates once it is made.
+pub trait Port: Send {
+    /// Appends received frames to `burst` until it is full or there is nothing more; stamps each with `now` and its
+    /// place in this input. Also keeps the link: accepts, connects, reconnects.
+    fn rx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState;
+
+    /// Takes frames from the front of `burst`, in order, as many as it has room for; what stays could not be taken
+    /// now. Frames taken are given back to `pool`.
+    fn tx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst);
+
+    /// Pushes out what [`tx_burst`](Self::tx_burst) took. Returns whether nothing is left to push.
+    fn flush(&mut self) -> bool;
+
+    /// Whether somebody is at the other end.
+    fn is_up(&self) -> bool;
+
+    /// The next thing that happened to the link.
+    fn poll_link(&mut self) -> Option<LinkEvent>;
+
+    /// What to wait on (readable, and writable too while [`flush`](Self::flush) returns false); `None`: poll by time.
+    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What it can do.
+    fn caps(&self) -> Caps;
+}
