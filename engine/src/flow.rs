@@ -1,0 +1,276 @@
+//! Which frames belong together, and which shard they belong to.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Source and destination address of a packet. Both guests send in the same direction, so a flow has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// IPv4, host byte order.
+    V4 {
+        /// The guest's.
+        source: u32,
+        /// Its peer's.
+        destination: u32,
+    },
+    /// IPv6, host byte order.
+    V6 {
+        /// The guest's.
+        source: u128,
+        /// Its peer's.
+        destination: u128,
+    },
+}
+
+/// The VLAN identifiers of a frame, outermost first: none, one (IEEE 802.1Q) or two (802.1ad).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VlanTags {
+    /// Identifier plus one; 0: no such tag.
+    tags: [u16; 2],
+}
+
+impl VlanTags {
+    /// Adds an inner tag from its tag control information; false if there are two already.
+    pub fn push(&mut self, control: u16) -> bool {
+        let Some(free) = self.tags.iter_mut().find(|tag| **tag == 0) else {
+            return false;
+        };
+        *free = (control & 0x0fff) + 1;
+        true
+    }
+
+    /// The identifiers, outermost first.
+    pub fn identifiers(self) -> impl Iterator<Item = u16> {
+        self.tags.into_iter().filter(|tag| *tag != 0).map(|tag| tag - 1)
+    }
+}
+
+/// What tells flows of one address pair and protocol apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// Nothing.
+    None,
+    /// TCP, UDP, UDP-Lite ports.
+    Ports {
+        /// The guest's.
+        source: u16,
+        /// Its peer's.
+        destination: u16,
+    },
+    /// ICMP query or reply.
+    Query {
+        /// ICMP type.
+        kind: u8,
+        /// Identifier.
+        identifier: u16,
+    },
+    /// A fragment, which need not carry ports.
+    Fragment,
+}
+
+impl Selector {
+    fn word(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Ports { source, destination } => 1 << 32 | u64::from(source) << 16 | u64::from(destination),
+            Self::Query { kind, identifier } => 2 << 32 | u64::from(kind) << 16 | u64::from(identifier),
+            Self::Fragment => 3 << 32,
+        }
+    }
+}
+
+/// What makes a flow: frames with equal keys are compared with each other, no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowKey {
+    /// Source and destination.
+    pub addresses: Addresses,
+    /// Tag stack.
+    pub vlan: VlanTags,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Ports, identifiers.
+    pub selector: Selector,
+}
+
+/// The protocol's name as in `/etc/protocols`, for the known ones.
+fn protocol_name(protocol: u8) -> Option<&'static str> {
+    Some(match protocol {
+        1 => "icmp",
+        6 => "tcp",
+        17 => "udp",
+        47 => "gre",
+        50 => "esp",
+        58 => "icmpv6",
+        132 => "sctp",
+        136 => "udplite",
+        _ => return None,
+    })
+}
+
+impl fmt::Display for FlowKey {
+    /// `tcp 10.0.0.1:80 > 10.0.0.9:4242`, `tcp [fd00::1]:80 > [fd00::9]:4242`, `icmp 10.0.0.1 > 10.0.0.9 id 7`,
+    /// `proto 89 10.0.0.1 > 10.0.0.9`, with `vlan 7.9 ` in front when tagged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, identifier) in self.vlan.identifiers().enumerate() {
+            write!(f, "{}{identifier}", if place == 0 { "vlan " } else { "." })?;
+        }
+        if self.vlan != VlanTags::default() {
+            f.write_str(" ")?;
+        }
+        match protocol_name(self.protocol) {
+            Some(name) => write!(f, "{name} ")?,
+            None => write!(f, "proto {} ", self.protocol)?,
+        }
+        match (self.addresses, self.selector) {
+            (Addresses::V4 { source, destination }, selector) => {
+                write_ends(f, Ipv4Addr::from(source), Ipv4Addr::from(destination), ["", ""], selector)
+            }
+            (Addresses::V6 { source, destination }, selector) => {
+                write_ends(f, Ipv6Addr::from(source), Ipv6Addr::from(destination), ["[", "]"], selector)
+            }
+        }
+    }
+}
+
+fn write_ends(
+    f: &mut fmt::Formatter<'_>,
+    source: impl fmt::Display,
+    destination: impl fmt::Display,
+    [open, close]: [&str; 2],
+    selector: Selector,
+) -> fmt::Result {
+    match selector {
+        Selector::Ports { source: from, destination: to } => {
+            write!(f, "{open}{source}{close}:{from} > {open}{destination}{close}:{to}")
+        }
+        Selector::Query { identifier, .. } => write!(f, "{source} > {destination} id {identifier}"),
+        Selector::Fragment => write!(f, "{source} > {destination} fragments"),
+        Selector::None => write!(f, "{source} > {destination}"),
+    }
+}
+
+/// Number of a shard: a worker core's share of the flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub usize);
+
+/// A flow's keyed hash: 32 bits choose the shard, the other 32 the bucket in its table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowHash(u64);
+
+impl FlowHash {
+    /// The shard among `shards`, by multiplication instead of division (Lemire 2016, "fast alternative to modulo").
+    #[inline(always)]
+    pub fn shard(self, shards: usize) -> ShardId {
+        let shards = u64::try_from(shards).unwrap_or(1);
+        ShardId(usize::try_from(((self.0 >> 32) * shards) >> 32).unwrap_or(0))
+    }
+
+    /// What the table of a shard looks it up by.
+    #[inline(always)]
+    pub fn bucket_bits(self) -> u32 {
+        u32::try_from(self.0 & 0xffff_ffff).unwrap_or(0)
+    }
+}
+
+/// Hashes flows with a key that is drawn at each start, so that a guest cannot aim at one shard or bucket.
+#[derive(Clone, Debug)]
+pub struct FlowHasher {
+    state: ahash::RandomState,
+}
+
+impl FlowHasher {
+    /// With a fresh key.
+    pub fn random() -> Self {
+        Self { state: ahash::RandomState::new() }
+    }
+
+    /// With a fixed key, so that a replay is the same each time.
+    pub fn fixed() -> Self {
+        Self::seeded(0x636f_6c6f)
+    }
+
+    /// With a key derived from a seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self { state: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0x9e37_79b9_7f4a_7c15) }
+    }
+
+    /// The hash of a flow.
+    #[inline(always)]
+    pub fn hash(&self, key: &FlowKey) -> FlowHash {
+        let mut hasher = self.state.build_hasher();
+        match key.addresses {
+            Addresses::V4 { source, destination } => {
+                hasher.write_u64(u64::from(source) << 32 | u64::from(destination));
+            }
+            Addresses::V6 { source, destination } => {
+                hasher.write_u128(source);
+                hasher.write_u128(destination);
+            }
+        }
+        let tags = u64::from(key.vlan.tags[0]) << 13 | u64::from(key.vlan.tags[1]);
+        hasher.write_u64(key.selector.word() ^ u64::from(key.protocol) << 56 ^ tags << 35);
+        FlowHash(hasher.finish())
+    }
+
+    /// The keyed digest of a datagram's content within its flow.
+    pub fn digest(&self, flow: u32, content: &[u8]) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u32(flow);
+        hasher.write(content);
+        hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(selector: Selector, protocol: u8) -> FlowKey {
+        let addresses = Addresses::V4 { source: 0x0a00_0001, destination: 0x0a00_0009 };
+        FlowKey { addresses, vlan: VlanTags::default(), protocol, selector }
+    }
+
+    #[test]
+    fn flows_are_written_as_people_write_them() {
+        let ports = Selector::Ports { source: 80, destination: 4242 };
+        let mut key = v4(ports, 6);
+        assert_eq!(key.to_string(), "tcp 10.0.0.1:80 > 10.0.0.9:4242");
+        assert!(key.vlan.push(7) && key.vlan.push(9) && !key.vlan.push(1));
+        assert_eq!(key.to_string(), "vlan 7.9 tcp 10.0.0.1:80 > 10.0.0.9:4242");
+        let icmp = v4(Selector::Query { kind: 0, identifier: 7 }, 1);
+        assert_eq!(icmp.to_string(), "icmp 10.0.0.1 > 10.0.0.9 id 7");
+        assert_eq!(v4(Selector::None, 89).to_string(), "proto 89 10.0.0.1 > 10.0.0.9");
+        let source = u128::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+        let v6 = FlowKey { addresses: Addresses::V6 { source, destination: source + 8 }, ..v4(ports, 6) };
+        assert_eq!(v6.to_string(), "tcp [fd00::1]:80 > [fd00::9]:4242");
+    }
+
+    #[test]
+    fn every_part_of_the_key_counts() {
+        let hasher = FlowHasher::fixed();
+        let base = v4(Selector::Ports { source: 80, destination: 4242 }, 6);
+        let mut tagged = base;
+        assert!(tagged.vlan.push(0));
+        let others = [
+            tagged,
+            FlowKey { protocol: 17, ..base },
+            FlowKey { selector: Selector::Ports { source: 4242, destination: 80 }, ..base },
+            FlowKey { addresses: Addresses::V4 { source: 0x0a00_0009, destination: 0x0a00_0001 }, ..base },
+        ];
+        for other in others {
+            assert_ne!(hasher.hash(&base), hasher.hash(&other), "{other}");
+        }
+    }
+
+    #[test]
+    fn shards_are_used_evenly() {
+        let hasher = FlowHasher::random();
+        let mut counts = [0_u32; 3];
+        for port in 0..3000 {
+            let key = v4(Selector::Ports { source: 80, destination: port }, 6);
+            counts[hasher.hash(&key).shard(3).0] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
+    }
+}
