@@ -5,6 +5,17 @@
 //! has the walk of a frame through these modules.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
+pub mod compare;
+pub mod digests;
 pub mod flow;
+pub mod held;
+mod release;
+pub mod shard;
 pub mod side;
+pub mod slab;
+pub mod spans;
+pub mod table;
+pub mod timer;
+pub mod verdict;
 pub mod wire;

@@ -1,0 +1,549 @@
+//! One life of a TCP connection: both streams in the primary's sequence space.
+//!
+//! Everything that must not leak from a connection to the next one on the same ports lives here: positions, acks,
+//! the mapping of the secondary's numbers.
+
+use arrayvec::ArrayVec;
+
+use super::stream::{Difference, Reach, Reset, Stream};
+use super::{CompareSettings, SecondarySequence, Store};
+use crate::held::{HeldId, Placed};
+use crate::side::{BySide, Side};
+use crate::verdict::MismatchKind;
+use crate::wire::{Segment, SeqNumber, SeqRange, SeqShift};
+
+/// How far apart numbers of one sequence space are at most, when two spaces have to be told apart: positions. Larger
+/// than any burst that can be missing between two sightings, far smaller than the distance of random ISNs.
+const SEQUENCE_WINDOW: u32 = 1 << 20;
+
+/// Largest window of TCP (RFC 7323 section 2.2): a primary segment further off has no place in the stream.
+const LARGEST_WINDOW: u32 = 1 << 30;
+
+/// How to translate the secondary's sequence numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mapping {
+    /// Nothing to go by yet.
+    Unknown,
+    /// Both SYNs were seen; the next segment tells whether a rewriter translates.
+    AfterSyn { raw: SeqShift },
+    /// A checkpoint was committed: the next segment tells whether the secondary goes on in the primary's space.
+    AfterCommit { old: SeqShift },
+    /// Known.
+    Fixed(SeqShift),
+}
+
+/// A contradiction, before it becomes a cause.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contradiction {
+    pub(super) kind: MismatchKind,
+    pub(super) at: SeqNumber,
+    /// The held frame on the other end of it.
+    pub(super) with: Option<HeldId>,
+}
+
+/// What becomes of a placed secondary segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It lies where it may.
+    Plausible,
+    /// Below the position of the last commit, or nowhere near the stream.
+    Stale,
+    /// The secondary sent all of it before.
+    Duplicate,
+}
+
+/// One life of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Incarnation {
+    pub(super) generation: u8,
+    pub(crate) streams: BySide<Stream>,
+    mapping: Mapping,
+    /// First position of the secondary as it was sent, SYN aside, while its place is unknown.
+    secondary_first: Option<SeqNumber>,
+    /// Position of stream offset 0.
+    origin: SeqNumber,
+    /// Stream offset of `mark`, and how the offset of positions near it is found when the stream is longer than 2^32.
+    mark: SeqNumber,
+    mark_offset: i64,
+    /// The lowest position that the sides disagree about.
+    contradiction: Option<SeqNumber>,
+    /// The secondary's position at the last commit, and its ack then.
+    committed: Option<SeqNumber>,
+    committed_ack: Option<SeqNumber>,
+    /// Acks of the secondary above `committed_ack` that the primary has not sent yet.
+    acks_ahead: ArrayVec<SeqNumber, 4>,
+}
+
+impl Incarnation {
+    pub(super) fn new(generation: u8) -> Self {
+        Self {
+            generation,
+            streams: BySide::default(),
+            mapping: Mapping::Unknown,
+            secondary_first: None,
+            origin: SeqNumber::default(),
+            mark: SeqNumber::default(),
+            mark_offset: 0,
+            contradiction: None,
+            committed: None,
+            committed_ack: None,
+            acks_ahead: ArrayVec::new(),
+        }
+    }
+
+    /// Whether the primary has sent anything in it.
+    pub(super) fn has_primary(&self) -> bool {
+        self.streams.primary.reach.is_some()
+    }
+
+    /// Whether a SYN of `side` with this number belongs to it.
+    pub(super) fn accepts_syn(&self, side: Side, seq: SeqNumber) -> bool {
+        let stream = &self.streams[side];
+        match (side, stream.syn) {
+            (_, Some(syn)) if syn == seq => true,
+            // After a checkpoint the secondary has the primary's numbers.
+            (Side::Secondary, _) if self.committed.is_some() => self.streams.primary.syn == Some(seq),
+            (Side::Primary, None) => stream.reach.is_none(),
+            (Side::Secondary, None) => {
+                stream.reach.is_none() && self.secondary_first.is_none() && self.opened_by_syn()
+            }
+            (_, Some(_)) => false,
+        }
+    }
+
+    /// Whether nothing was seen of it, or what was seen first is the primary's SYN.
+    fn opened_by_syn(&self) -> bool {
+        !self.has_primary() || self.streams.primary.syn.is_some()
+    }
+
+    /// How far a primary number is from where the primary is in this life.
+    pub(super) fn primary_distance(&self, seq: SeqNumber) -> u32 {
+        self.streams.primary.reach.map_or(u32::MAX, |reach| seq.distance(reach.top))
+    }
+
+    /// How far a secondary number is from where the secondary is in this life, in any space it may use.
+    pub(super) fn secondary_distance(&self, seq: SeqNumber) -> u32 {
+        let Some(reach) = self.streams.secondary.reach else {
+            return self.secondary_first.map_or(u32::MAX, |first| seq.distance(first));
+        };
+        let shifts = match self.mapping {
+            Mapping::Unknown => [SeqShift::IDENTITY; 2],
+            Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift } => [SeqShift::IDENTITY, shift],
+            Mapping::Fixed(shift) => [shift; 2],
+        };
+        let [one, other] = shifts.map(|shift| shift.apply(seq).distance(reach.top));
+        one.min(other)
+    }
+
+    /// Takes note of the primary's first segment in this life.
+    pub(super) fn open_primary(&mut self, segment: &Segment) {
+        self.streams.primary.start_at(segment.seq);
+        if segment.flags.syn() {
+            self.streams.primary.syn = Some(segment.seq);
+        }
+        self.origin = segment.seq + u32::from(segment.flags.syn());
+        self.mark = self.origin;
+    }
+
+    /// Takes note of a secondary's segment that cannot be placed yet.
+    pub(super) fn note_unplaced(&mut self, segment: &Segment) {
+        let stream = &mut self.streams.secondary;
+        if segment.flags.syn() {
+            stream.syn.get_or_insert(segment.seq);
+        } else {
+            self.secondary_first.get_or_insert(segment.seq);
+        }
+        if let Some(ack) = segment.ack {
+            stream.ack = Some(stream.ack.map_or(ack, |highest| highest.max(ack)));
+        }
+    }
+
+    /// Finds out how the secondary's space relates to the primary's, once both have shown a position. False: it
+    /// cannot be known yet.
+    pub(super) fn join(&mut self, settings: &CompareSettings, store: &mut Store, segment: &Segment) -> bool {
+        if self.streams.secondary.reach.is_some() {
+            return true;
+        }
+        if !self.has_primary() {
+            return false;
+        }
+        if segment.flags.syn() {
+            self.streams.secondary.syn.get_or_insert(segment.seq);
+        }
+        let first = self.secondary_first.unwrap_or(segment.seq);
+        match (self.streams.primary.syn, self.streams.secondary.syn) {
+            (Some(primary), Some(secondary)) => {
+                self.mapping = Mapping::AfterSyn { raw: SeqShift::between(secondary, primary) };
+                self.streams.secondary.start_at(primary);
+                true
+            }
+            (Some(primary), None) => {
+                let translated = match settings.secondary_sequence {
+                    SecondarySequence::Translated => true,
+                    SecondarySequence::Raw => false,
+                    SecondarySequence::Auto => first.distance(primary) <= SEQUENCE_WINDOW,
+                };
+                if translated {
+                    self.mapping = Mapping::Fixed(SeqShift::IDENTITY);
+                    self.streams.secondary.start_at(primary);
+                }
+                translated
+            }
+            (None, syn) => {
+                let first = syn.map_or(first, |syn| syn + 1);
+                let one_space = match settings.secondary_sequence {
+                    SecondarySequence::Translated => true,
+                    SecondarySequence::Raw => false,
+                    SecondarySequence::Auto => first.distance(self.origin) <= SEQUENCE_WINDOW,
+                };
+                let shift =
+                    if one_space { SeqShift::IDENTITY } else { SeqShift::between(first, self.origin) };
+                self.mapping = Mapping::Fixed(shift);
+                let first = shift.apply(first) - u32::from(syn.is_some());
+                let start = first.min(self.origin);
+                self.streams.secondary.start_at(start);
+                let origin = self.origin;
+                !start.is_before(origin)
+                    || self.streams.primary.lower_start(&mut store.islands, origin, start)
+            }
+        }
+    }
+
+    /// A primary segment in its own space.
+    #[inline(always)]
+    pub(super) fn place_primary(segment: &Segment) -> Placed {
+        place(segment, segment.seq)
+    }
+
+    /// A secondary segment in the primary's space. To be called after [`join`](Self::join) said yes.
+    #[inline(always)]
+    pub(super) fn place_secondary(&mut self, settings: &CompareSettings, segment: &Segment) -> Placed {
+        if let Mapping::Fixed(shift) = self.mapping
+            && !segment.flags.syn()
+        {
+            return place(segment, shift.apply(segment.seq));
+        }
+        place(segment, self.decide_place(settings, segment))
+    }
+
+    #[cold]
+    fn decide_place(&mut self, settings: &CompareSettings, segment: &Segment) -> SeqNumber {
+        let seq = segment.seq;
+        if segment.flags.syn() && self.streams.secondary.syn == Some(seq) {
+            // A rewriter leaves the SYN alone: it lies where the primary's lies, whatever the mapping.
+            return self.streams.primary.syn.unwrap_or_else(|| self.shift_or_identity().apply(seq));
+        }
+        let (shift, decides) = match (self.mapping, settings.secondary_sequence) {
+            (Mapping::Fixed(shift), _) => (shift, false),
+            (Mapping::Unknown, _) => (SeqShift::IDENTITY, false),
+            (Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift }, SecondarySequence::Raw) => {
+                (shift, true)
+            }
+            (Mapping::AfterSyn { .. } | Mapping::AfterCommit { .. }, SecondarySequence::Translated) => {
+                (SeqShift::IDENTITY, true)
+            }
+            (
+                Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift },
+                SecondarySequence::Auto,
+            ) => {
+                let reach = self.streams.secondary.reach.map_or(self.origin, |reach| reach.next);
+                let [same, other] = [SeqShift::IDENTITY, shift].map(|shift| shift.apply(seq).distance(reach));
+                (if other < same { shift } else { SeqShift::IDENTITY }, true)
+            }
+        };
+        let position = shift.apply(seq);
+        // A latecomer of the old epoch must not decide for the new one.
+        let stale = self.is_below_commit(SeqRange::new(position, segment.positions()));
+        if decides && !stale {
+            self.mapping = Mapping::Fixed(shift);
+        }
+        position
+    }
+
+    fn shift_or_identity(&self) -> SeqShift {
+        match self.mapping {
+            Mapping::Unknown => SeqShift::IDENTITY,
+            Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift } | Mapping::Fixed(shift) => shift,
+        }
+    }
+
+    /// Whether a primary segment lies where bytes can be compared.
+    #[inline(always)]
+    pub(super) fn is_trackable(&self, placed: &Placed) -> bool {
+        self.streams.primary.reach.is_some_and(|reach| placed.range.start.distance(reach.top) <= LARGEST_WINDOW)
+    }
+
+    /// Where a placed secondary segment stands to what was seen before.
+    #[inline(always)]
+    pub(super) fn standing(&self, store: &Store, placed: &Placed) -> Standing {
+        let [Some(primary), Some(secondary)] = [self.streams.primary.reach, self.streams.secondary.reach] else {
+            return Standing::Plausible;
+        };
+        let range = placed.range;
+        if range.start == secondary.next && !range.is_empty() {
+            return Standing::Plausible;
+        }
+        let top = primary.top.max(secondary.top);
+        if range.start.past(top) > SEQUENCE_WINDOW.cast_signed()
+            || secondary.next.past(range.end) > SEQUENCE_WINDOW.cast_signed()
+        {
+            return Standing::Stale;
+        }
+        if self.is_below_commit(range) {
+            return Standing::Stale;
+        }
+        let repeats = !range.is_empty() && self.streams.secondary.gap(&store.islands, range).is_none();
+        if repeats { Standing::Duplicate } else { Standing::Plausible }
+    }
+
+    /// Whether all of it lies below the primary's position at the last commit.
+    #[inline(always)]
+    fn is_below_commit(&self, range: SeqRange) -> bool {
+        self.committed.is_some_and(|committed| {
+            range.end.is_before(committed) || (range.end == committed && !range.is_empty())
+        })
+    }
+
+    /// Takes note of the primary's acknowledgment, and of those of the secondary that it makes count.
+    #[inline(always)]
+    pub(super) fn note_primary_ack(&mut self, ack: Option<SeqNumber>) {
+        let Some(ack) = ack else { return };
+        let highest = self.streams.primary.ack.map_or(ack, |highest| highest.max(ack));
+        self.streams.primary.ack = Some(highest);
+        if self.acks_ahead.is_empty() {
+            return;
+        }
+        let secondary = &mut self.streams.secondary;
+        self.acks_ahead.retain(|ahead| {
+            let counts = !highest.is_before(*ahead);
+            if counts {
+                secondary.ack = Some(secondary.ack.map_or(*ahead, |ack| ack.max(*ahead)));
+            }
+            !counts
+        });
+    }
+
+    /// Takes note of the secondary's acknowledgment.
+    #[inline(always)]
+    pub(super) fn note_secondary_ack(&mut self, ack: Option<SeqNumber>) {
+        let Some(ack) = ack else { return };
+        if let Some(committed) = self.committed_ack
+            && committed.is_before(ack)
+            && self.streams.primary.ack.is_none_or(|primary| primary.is_before(ack))
+        {
+            self.note_ack_ahead(ack);
+            return;
+        }
+        let highest = self.streams.secondary.ack;
+        self.streams.secondary.ack = Some(highest.map_or(ack, |highest| highest.max(ack)));
+    }
+
+    /// Keeps the lowest acks exactly: those come to count first. When there is no room the highest gives way to the
+    /// newcomer, which only lets a frame wait longer.
+    #[cold]
+    fn note_ack_ahead(&mut self, ack: SeqNumber) {
+        if self.acks_ahead.contains(&ack) {
+            return;
+        }
+        if self.acks_ahead.is_full() {
+            let highest = self.acks_ahead.iter().copied().reduce(SeqNumber::max);
+            self.acks_ahead.retain(|ahead| Some(*ahead) != highest);
+        }
+        self.acks_ahead.push(ack);
+    }
+
+    /// What `side`'s segment contradicts: the other side's bytes, its own, or an end of the stream.
+    #[inline(always)]
+    pub(super) fn contradiction_of(
+        &self,
+        store: &Store,
+        side: Side,
+        placed: &Placed,
+        ethernet: &[u8],
+    ) -> Option<Contradiction> {
+        let (own, other) = (&self.streams[side], &self.streams[side.other()]);
+        let theirs = other.first_difference(&store.spans, &store.held, placed, ethernet);
+        let repeats = own.reach.is_some_and(|reach| placed.payload.start.is_before(reach.top));
+        let mine = if repeats {
+            own.first_difference(&store.spans, &store.held, placed, ethernet)
+        } else {
+            None
+        };
+        let bytes = Difference::earlier(theirs, mine).map(|difference| {
+            let said_before = own.has_sent(&store.islands, difference.at);
+            let kind = if said_before { MismatchKind::SelfInconsistent } else { MismatchKind::Payload };
+            Contradiction { kind, at: difference.at, with: difference.with }
+        });
+        bytes.or_else(|| self.end_contradiction(store, side, placed))
+    }
+
+    /// FIN and RST against what goes on beyond them.
+    #[inline(always)]
+    fn end_contradiction(&self, store: &Store, side: Side, placed: &Placed) -> Option<Contradiction> {
+        let (own, other) = (&self.streams[side], &self.streams[side.other()]);
+        if placed.fin.is_none()
+            && placed.reset.is_none()
+            && own.fin.is_none()
+            && other.fin.is_none()
+            && other.resets[0].is_none()
+        {
+            return None;
+        }
+        let at = |kind, at: SeqNumber| {
+            let with = other.holder_of(&store.spans, at);
+            Some(Contradiction { kind, at, with })
+        };
+        let beyond = |stream: &Stream, fin: SeqNumber| {
+            stream.fin != Some(fin) && stream.reach.is_some_and(|reach| fin.is_before(reach.top))
+        };
+        if let Some(fin) = placed.fin {
+            if beyond(own, fin) {
+                return at(MismatchKind::SelfInconsistent, own.fin.map_or(fin, |own| own.min(fin)));
+            }
+            if beyond(other, fin) {
+                return at(MismatchKind::Fin, other.fin.map_or(fin, |other| other.min(fin)));
+            }
+        }
+        for (stream, kind) in [(own, MismatchKind::SelfInconsistent), (other, MismatchKind::Fin)] {
+            if let Some(fin) = stream.fin
+                && placed.fin != Some(fin)
+                && fin.is_before(placed.range.end)
+            {
+                return at(kind, fin);
+            }
+        }
+        self.reset_contradiction(side, placed).and_then(|position| at(MismatchKind::Rst, position))
+    }
+
+    /// A reset against a side that has sent beyond it, and beyond all that the resetting side sent.
+    fn reset_contradiction(&self, side: Side, placed: &Placed) -> Option<SeqNumber> {
+        let (own, other) = (self.streams[side].reach?, self.streams[side.other()].reach?);
+        let goes_on = |reset: SeqNumber, resetting: Reach, top: SeqNumber| {
+            reset.is_before(top) && resetting.top.is_before(top)
+        };
+        if let Some(raw) = placed.reset {
+            let reset = Reset { position: placed.range.start, raw };
+            let answered = self.streams[side.other()].resets.iter().flatten().any(|other| other.matches(reset));
+            return (!answered && goes_on(reset.position, own, other.top)).then_some(reset.position);
+        }
+        if placed.range.is_empty() {
+            return None;
+        }
+        let top = own.top.max(placed.range.end);
+        let mine = self.streams[side].resets;
+        let theirs = self.streams[side.other()].resets;
+        theirs
+            .iter()
+            .flatten()
+            .filter(|reset| !mine.iter().flatten().any(|mine| mine.matches(**reset)))
+            .find(|reset| goes_on(reset.position, other, top))
+            .map(|reset| reset.position)
+    }
+
+    /// Takes note of a contradiction; nothing at or past it leaves.
+    pub(super) fn contradict(&mut self, at: SeqNumber) {
+        self.contradiction = Some(self.contradiction.map_or(at, |lowest| lowest.min(at)));
+    }
+
+    /// The lowest position that the sides disagree about.
+    #[inline(always)]
+    pub(crate) fn contradicted_at(&self) -> Option<SeqNumber> {
+        self.contradiction
+    }
+
+    /// Takes note of a side's FIN and RST.
+    #[inline(always)]
+    pub(super) fn note_end(&mut self, side: Side, placed: &Placed) {
+        let stream = &mut self.streams[side];
+        if placed.fin.is_some() {
+            stream.fin = stream.fin.or(placed.fin);
+        }
+        if let Some(raw) = placed.reset {
+            let reset = Some(Reset { position: placed.range.start, raw });
+            if !stream.resets.contains(&reset) {
+                stream.resets = [reset, stream.resets[0]];
+            }
+        }
+    }
+
+    /// Whether the other side has sent the same reset.
+    pub(crate) fn reset_answered(&self, side: Side, placed: &Placed) -> bool {
+        placed.reset.is_some_and(|raw| {
+            let reset = Reset { position: placed.range.start, raw };
+            self.streams[side.other()].resets.iter().flatten().any(|other| other.matches(reset))
+        })
+    }
+
+    /// Stream offset of a position: 0 is the byte after the SYN, or the primary's first position.
+    pub(super) fn offset_of(&self, position: SeqNumber) -> i64 {
+        self.mark_offset + i64::from(position.past(self.mark))
+    }
+
+    /// Lets the offset's reference follow the primary, so that offsets stay right beyond 2^31.
+    #[inline(always)]
+    pub(super) fn move_mark(&mut self) {
+        if let Some(reach) = self.streams.primary.reach
+            && reach.next.past(self.mark) > 1 << 29
+        {
+            self.mark_offset = self.offset_of(reach.next);
+            self.mark = reach.next;
+        }
+    }
+
+    /// The end of this life, if it has come: both sides reset, or both sent their FIN.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        let [primary, secondary] = Side::BOTH.map(|side| &self.streams[side]);
+        if primary.resets[0].is_some() && secondary.resets[0].is_some() {
+            Some(Ending::Reset)
+        } else if primary.fin.is_some() && primary.fin == secondary.fin {
+            Some(Ending::Finished)
+        } else {
+            None
+        }
+    }
+
+    /// A checkpoint was committed: the secondary is the primary's copy.
+    pub(super) fn commit(&mut self) {
+        let Some(reach) = self.streams.primary.reach else {
+            *self = Self::new(self.generation);
+            return;
+        };
+        let old = self.shift_or_identity();
+        let primary = self.streams.primary.settled_at(reach.top);
+        let mut secondary = primary;
+        secondary.syn = self.streams.secondary.syn.or(primary.syn);
+        self.streams = BySide { primary, secondary };
+        self.mapping = Mapping::AfterCommit { old };
+        self.secondary_first = None;
+        self.contradiction = None;
+        self.committed = Some(reach.top);
+        self.committed_ack = primary.ack;
+        self.acks_ahead.clear();
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Both guests sent a RST.
+    Reset,
+    /// Both guests sent their FIN.
+    Finished,
+}
+
+#[inline(always)]
+fn place(segment: &Segment, position: SeqNumber) -> Placed {
+    let positions = segment.positions();
+    let range = SeqRange::new(position, positions);
+    let rst = segment.flags.rst();
+    let payload_len = if rst { 0 } else { segment.payload.len };
+    let payload = SeqRange::new(position + u32::from(segment.flags.syn() && !rst), payload_len);
+    Placed {
+        range,
+        payload,
+        extent: segment.payload,
+        ack: segment.ack,
+        fin: (segment.flags.fin() && !rst).then_some(payload.end),
+        reset: rst.then_some(segment.seq),
+    }
+}

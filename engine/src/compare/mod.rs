@@ -1,0 +1,400 @@
+//! The comparison of one connection's frames. Pure: `now` is an argument, decisions go to a [`Sink`], nothing here
+//! reads a clock, takes a lock, logs, allocates or does I/O.
+
+mod datagram;
+mod incarnation;
+mod stream;
+mod tcp;
+
+use std::time::Duration;
+
+use pmd_tap::{Frame, Nanos};
+
+use crate::digests::Digests;
+use crate::flow::{FlowHasher, FlowKey};
+use crate::held::{Content, Held, HeldFrames, HeldId, Placed, Queue};
+use crate::side::{BySide, Side};
+use crate::slab::Slab;
+use crate::spans::Spans;
+use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink, WaitsFor};
+use crate::wire::Packet;
+
+use datagram::DatagramState;
+pub(crate) use incarnation::Incarnation;
+use tcp::TcpState;
+
+/// Whose acknowledgment limits the primary's (comparison rule 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AckPolicy {
+    /// A client byte is acknowledged only when both guests have it.
+    #[default]
+    Both,
+    /// The primary's own acknowledgment is enough: the reading of a 2016 mail, `max_ack = MAX(primary, secondary)`.
+    Any,
+}
+
+/// In which sequence space the secondary's TCP segments come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecondarySequence {
+    /// Found out for each connection.
+    #[default]
+    Auto,
+    /// The primary's: a rewriter in front translates everything after the SYN.
+    Translated,
+    /// Its own.
+    Raw,
+}
+
+/// What the comparison goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompareSettings {
+    /// How long a frame may wait for its partner.
+    pub compare_timeout: Duration,
+    /// How long the oldest datagrams of both sides may differ before that is a mismatch.
+    pub reorder_grace: Duration,
+    /// Rule 3.
+    pub ack_policy: AckPolicy,
+    /// Sequence space of the secondary.
+    pub secondary_sequence: SecondarySequence,
+    /// Most frames held per flow and side.
+    pub max_queue_size: u32,
+}
+
+impl Default for CompareSettings {
+    fn default() -> Self {
+        Self {
+            compare_timeout: Duration::from_millis(400),
+            reorder_grace: Duration::from_millis(20),
+            ack_policy: AckPolicy::default(),
+            secondary_sequence: SecondarySequence::default(),
+            max_queue_size: 1024,
+        }
+    }
+}
+
+/// The fixed memory of one shard's comparison, shared by its connections.
+#[derive(Debug)]
+pub struct Store {
+    /// Frames that wait.
+    pub held: HeldFrames,
+    /// Which stream positions they have.
+    pub(crate) spans: Spans,
+    /// Which stream positions were sent beyond a gap.
+    pub(crate) islands: Spans,
+    /// Former lives of connections.
+    pub(crate) former: Slab<Incarnation>,
+    /// Held datagrams by content.
+    pub(crate) digests: Digests,
+    /// For digests.
+    pub(crate) hasher: FlowHasher,
+}
+
+impl Store {
+    /// Memory for `max_held_frames` held frames of each side, and `max_former` former lives.
+    pub fn new(max_held_frames: usize, max_former: usize, hasher: FlowHasher) -> Self {
+        let both_sides = 2 * max_held_frames;
+        Self {
+            held: HeldFrames::new(both_sides),
+            // A frame is usually one span; gaps and overlaps make more.
+            spans: Spans::new(2 * both_sides),
+            islands: Spans::new(both_sides),
+            former: Slab::new(max_former),
+            digests: Digests::new(both_sides),
+            hasher,
+        }
+    }
+
+    /// Forgets what belongs to held frames, after a flush emptied [`held`](Self::held).
+    pub(crate) fn clear(&mut self) {
+        self.spans.clear();
+        self.islands.clear();
+        self.former.clear();
+        self.digests.clear();
+    }
+}
+
+/// What a connection speaks.
+#[derive(Debug)]
+pub(crate) enum Protocol {
+    Tcp(TcpState),
+    Datagram(DatagramState),
+}
+
+/// Whether a connection is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tracking {
+    /// It is.
+    Compared,
+    /// The secondary has run out of room: its frames are dropped until the commit.
+    Diverged,
+    /// The primary cannot be followed: everything of it waits for the commit.
+    Lost,
+}
+
+/// One flow: what is held of it, and how it is compared.
+#[derive(Debug)]
+pub struct Connection {
+    flow: Flow,
+    epoch: u32,
+    /// Whether a timeout was reported in this epoch.
+    overdue: Reported,
+    protocol: Protocol,
+}
+
+/// The part of a connection that does not depend on its protocol.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    key: FlowKey,
+    last_seen: Nanos,
+    queues: BySide<Queue>,
+    tracking: Tracking,
+}
+
+impl Flow {
+    fn cause(&self, reason: Reason, detail: Detail) -> Cause {
+        Cause { reason, at: self.last_seen, flow: Some(self.key), detail }
+    }
+
+    fn hold(&mut self, cx: &mut Context<'_>, arrival: Arrival, content: Content) -> HeldId {
+        let Arrival { side, frame, connection } = arrival;
+        cx.store.held.push(&mut self.queues[side], Held { frame, connection, side, content })
+    }
+
+    /// The connection's state has no room for what it is asked to follow: from here on everything waits for a commit.
+    #[cold]
+    fn lose(&mut self, sink: &mut impl Sink) {
+        if self.tracking != Tracking::Lost {
+            self.tracking = Tracking::Lost;
+            sink.ask(self.cause(Reason::QueueFull, Detail::Bound { limit: "max_held_frames" }));
+        }
+    }
+
+    /// Holds a primary frame uncompared, drops a secondary's.
+    #[cold]
+    fn set_aside(&mut self, cx: &mut Context<'_>, arrival: Arrival, sink: &mut impl Sink) {
+        match arrival.side {
+            Side::Primary => {
+                self.hold(cx, arrival, Content::Opaque);
+            }
+            Side::Secondary => sink.discard(arrival.frame, Discard::OverBudget),
+        }
+    }
+
+    /// The secondary's frame has no room: drops it, and all that follow until the commit, because a stream with a
+    /// hole cannot be compared.
+    #[cold]
+    fn diverge(&mut self, frame: Frame, limit: &'static str, sink: &mut impl Sink) {
+        if self.tracking == Tracking::Compared {
+            self.tracking = Tracking::Diverged;
+            sink.ask(self.cause(Reason::QueueFull, Detail::Bound { limit }));
+        }
+        sink.discard(frame, Discard::OverBudget);
+    }
+
+    /// Asks for a checkpoint when a queue passes half of what it may hold: the other half is for what comes until then.
+    #[inline(always)]
+    fn watch_queue(&self, cx: &Context<'_>, side: Side, held_before: u32, sink: &mut impl Sink) {
+        let high_water = (cx.settings.max_queue_size / 2).max(1);
+        if held_before < high_water && self.queues[side].len() >= high_water {
+            sink.ask(self.cause(Reason::QueueFull, Detail::Bound { limit: "max_queue_size" }));
+        }
+    }
+
+    /// The head that came first, primary first.
+    #[inline(always)]
+    fn oldest(&self, cx: &Context<'_>) -> Option<(Nanos, HeldId)> {
+        let [primary, secondary] =
+            Side::BOTH.map(|side| self.queues[side].head().map(|id| (cx.store.held.arrival(id), id)));
+        match (primary, secondary) {
+            (Some(primary), Some(secondary)) if secondary.0 < primary.0 => Some(secondary),
+            (None, secondary) => secondary,
+            (primary, _) => primary,
+        }
+    }
+}
+
+/// Whether something was reported in this epoch; it is reported once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reported {
+    Yes,
+    No,
+}
+
+/// A frame on its way through the comparison.
+pub(crate) struct Arrival {
+    pub(crate) side: Side,
+    pub(crate) frame: Frame,
+    pub(crate) connection: u32,
+}
+
+/// What the comparison needs besides the connection.
+pub struct Context<'a> {
+    /// What it goes by.
+    pub settings: &'a CompareSettings,
+    /// Where held frames are.
+    pub store: &'a mut Store,
+}
+
+impl Connection {
+    /// A flow of which nothing was seen.
+    pub fn new(key: FlowKey, packet: &Packet, epoch: u32, now: Nanos) -> Self {
+        let protocol = match packet {
+            Packet::Tcp(..) => Protocol::Tcp(TcpState::new()),
+            Packet::Datagram(..) | Packet::Class(_) => Protocol::Datagram(DatagramState::default()),
+        };
+        let flow =
+            Flow { key, last_seen: now, queues: BySide::default(), tracking: Tracking::Compared };
+        Self { flow, epoch, overdue: Reported::No, protocol }
+    }
+
+    /// Its flow.
+    #[inline(always)]
+    pub fn key(&self) -> &FlowKey {
+        &self.flow.key
+    }
+
+    /// When a frame of it came last.
+    pub fn last_seen(&self) -> Nanos {
+        self.flow.last_seen
+    }
+
+    /// Whether nothing of it is held.
+    pub fn is_idle(&self) -> bool {
+        self.flow.queues.primary.is_empty() && self.flow.queues.secondary.is_empty()
+    }
+
+    /// How long it is remembered after its last frame.
+    pub fn lifetime(&self, settings: &CompareSettings) -> Duration {
+        match &self.protocol {
+            Protocol::Tcp(tcp) => tcp.lifetime(settings),
+            // As connection trackers do for a flow that saw both directions.
+            Protocol::Datagram(_) => Duration::from_secs(180),
+        }
+    }
+
+    /// Whether it may be forgotten.
+    pub fn is_expired(&self, settings: &CompareSettings, now: Nanos) -> bool {
+        self.is_idle() && now.since(self.flow.last_seen) > self.lifetime(settings)
+    }
+
+    /// Brings it up to the shard's epoch: a commit emptied all queues and made the secondary the primary's copy.
+    #[inline(always)]
+    pub fn refresh(&mut self, epoch: u32) {
+        if self.epoch != epoch {
+            self.commit(epoch);
+        }
+    }
+
+    #[cold]
+    fn commit(&mut self, epoch: u32) {
+        self.epoch = epoch;
+        self.overdue = Reported::No;
+        self.flow.queues = BySide::default();
+        let lost = self.flow.tracking == Tracking::Lost;
+        self.flow.tracking = Tracking::Compared;
+        match &mut self.protocol {
+            Protocol::Tcp(tcp) if lost => *tcp = TcpState::new(),
+            Protocol::Tcp(tcp) => tcp.commit(),
+            Protocol::Datagram(datagrams) => *datagrams = DatagramState::default(),
+        }
+    }
+
+    /// A frame of this flow.
+    pub(crate) fn handle(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        packet: &Packet,
+        now: Nanos,
+        sink: &mut impl Sink,
+    ) {
+        let Self { flow, protocol, .. } = self;
+        flow.last_seen = now;
+        let side = arrival.side;
+        match (flow.tracking, side) {
+            (Tracking::Compared, _) | (Tracking::Diverged, Side::Primary) => {}
+            (Tracking::Diverged, Side::Secondary) | (Tracking::Lost, _) => {
+                return flow.set_aside(cx, arrival, sink);
+            }
+        }
+        let held_before = flow.queues[side].len();
+        if side == Side::Secondary && held_before >= cx.settings.max_queue_size {
+            return flow.diverge(arrival.frame, "max_queue_size", sink);
+        }
+        match (protocol, packet) {
+            (Protocol::Tcp(tcp), Packet::Tcp(_, segment)) => tcp.handle(flow, cx, arrival, segment, sink),
+            (Protocol::Datagram(datagrams), Packet::Datagram(_, content)) => {
+                datagrams.handle(flow, cx, arrival, *content, sink);
+            }
+            // A flow's key has its protocol, so this does not come; if it did, nothing might leave unseen.
+            _ => {
+                flow.lose(sink);
+                flow.set_aside(cx, arrival, sink);
+            }
+        }
+        flow.watch_queue(cx, side, held_before, sink);
+    }
+
+    /// A secondary frame of this flow for which the shard has no room.
+    pub(crate) fn handle_over_budget(&mut self, frame: Frame, now: Nanos, sink: &mut impl Sink) {
+        self.flow.last_seen = now;
+        self.flow.diverge(frame, "max_held_frames", sink);
+    }
+
+    /// When something of it is due at the latest: a lower bound is enough.
+    #[inline(always)]
+    pub(crate) fn deadline(&self, cx: &Context<'_>) -> Nanos {
+        self.timeout_at(cx).min(self.grace_ends_at(cx))
+    }
+
+    /// When the oldest held frame has waited long enough.
+    #[inline(always)]
+    fn timeout_at(&self, cx: &Context<'_>) -> Nanos {
+        if self.overdue == Reported::Yes {
+            return Nanos::NEVER;
+        }
+        match self.flow.oldest(cx) {
+            Some((arrival, _)) => arrival + cx.settings.compare_timeout,
+            None => Nanos::NEVER,
+        }
+    }
+
+    fn grace_ends_at(&self, cx: &Context<'_>) -> Nanos {
+        match &self.protocol {
+            Protocol::Tcp(_) => Nanos::NEVER,
+            Protocol::Datagram(datagrams) => datagrams.grace_ends_at(&self.flow, cx),
+        }
+    }
+
+    /// Reports the mismatch of two datagrams that have differed long enough.
+    pub(crate) fn expire_grace(&mut self, cx: &Context<'_>, now: Nanos, sink: &mut impl Sink) {
+        if self.grace_ends_at(cx) <= now
+            && let Protocol::Datagram(datagrams) = &mut self.protocol
+        {
+            let detail = datagrams.mismatch(&self.flow, cx);
+            sink.ask(Cause { at: now, ..self.flow.cause(Reason::Mismatch, detail) });
+        }
+    }
+
+    /// Reports a frame that has waited long enough, once an epoch.
+    pub(crate) fn expire_timeout(&mut self, cx: &Context<'_>, now: Nanos, sink: &mut impl Sink) {
+        if now < self.timeout_at(cx) {
+            return;
+        }
+        self.overdue = Reported::Yes;
+        let Some(held) = self.flow.oldest(cx).and_then(|(_, id)| cx.store.held.get(id)) else { return };
+        let waits_for = match (&self.protocol, held.side) {
+            _ if self.flow.tracking == Tracking::Lost => WaitsFor::Checkpoint,
+            (Protocol::Tcp(tcp), Side::Primary) => tcp.obstacle(cx, &held.content).unwrap_or(WaitsFor::Secondary),
+            (Protocol::Datagram(_), Side::Primary) => WaitsFor::Secondary,
+            (_, Side::Secondary) => WaitsFor::Primary,
+        };
+        let detail = Detail::Timeout { side: held.side, frame: held.frame.ordinal(), waits_for };
+        sink.ask(Cause { at: now, ..self.flow.cause(Reason::Timeout, detail) });
+    }
+}
+
+/// How a released frame is reported: frames without payload or event are acks.
+fn release_word(placed: &Placed) -> Release {
+    if placed.is_pure_ack() { Release::Ack } else { Release::Matched }
+}

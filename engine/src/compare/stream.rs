@@ -1,0 +1,250 @@
+//! What one side has sent of a TCP stream, by position in the primary's sequence space.
+
+use crate::held::{HeldFrames, HeldId, Placed};
+use crate::spans::{Owner, Span, SpanList, Spans};
+use crate::wire::{SeqNumber, SeqRange};
+
+/// How far a side has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    /// Every position before it was sent.
+    pub(crate) next: SeqNumber,
+    /// One past the last position sent.
+    pub(crate) top: SeqNumber,
+}
+
+/// A reset: where it lies, and its sequence number as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reset {
+    pub(crate) position: SeqNumber,
+    pub(crate) raw: SeqNumber,
+}
+
+impl Reset {
+    /// By stream position, or by sequence number: a reset that answers a segment carries the peer's ack, or 0
+    /// (RFC 9293 section 3.10.7.1).
+    pub(crate) fn matches(self, other: Self) -> bool {
+        self.position == other.position || self.raw == other.raw
+    }
+}
+
+/// One side's half of an incarnation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stream {
+    /// `None` until the side has sent anything whose place is known.
+    pub(crate) reach: Option<Reach>,
+    /// Positions sent beyond `reach.next`, with gaps in front.
+    islands: SpanList,
+    /// The positions whose frames are held.
+    held: SpanList,
+    /// Highest acknowledgment number that counts.
+    pub(crate) ack: Option<SeqNumber>,
+    /// Sequence number of the SYN as it was sent.
+    pub(crate) syn: Option<SeqNumber>,
+    /// Position of the FIN.
+    pub(crate) fin: Option<SeqNumber>,
+    /// The latest resets.
+    pub(crate) resets: [Option<Reset>; 2],
+}
+
+/// A byte that differs from what is known of its position.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Difference {
+    pub(crate) at: SeqNumber,
+    /// The held frame it differs from.
+    pub(crate) with: Option<HeldId>,
+}
+
+impl Difference {
+    /// The one that lies earlier in the stream.
+    pub(crate) fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other.at.is_before(one.at) { other } else { one }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+impl Stream {
+    /// Sets where the stream starts.
+    pub(crate) fn start_at(&mut self, position: SeqNumber) {
+        self.reach = Some(Reach { next: position, top: position });
+    }
+
+    /// This stream when nothing of it is held and nothing before `position` is missing.
+    pub(crate) fn settled_at(&self, position: SeqNumber) -> Self {
+        let reach = Some(Reach { next: position, top: position });
+        Self { reach, islands: SpanList::default(), held: SpanList::default(), ..*self }
+    }
+
+    /// Lowers the start: what was sent so far becomes an island behind a gap. False: no room.
+    #[must_use]
+    pub(crate) fn lower_start(&mut self, islands: &mut Spans, origin: SeqNumber, start: SeqNumber) -> bool {
+        let Some(reach) = self.reach.as_mut() else { return true };
+        let sent = SeqRange { start: origin, end: reach.next };
+        reach.next = start;
+        sent.is_empty() || islands.insert(&mut self.islands, Span { range: sent, owner: Owner::NOBODY })
+    }
+
+    /// The first stretch of `range` that was not sent yet.
+    #[inline(always)]
+    pub(crate) fn gap(&self, islands: &Spans, range: SeqRange) -> Option<SeqRange> {
+        let Some(reach) = self.reach else {
+            return (!range.is_empty()).then_some(range);
+        };
+        let mut start = range.start.max(reach.next);
+        if self.islands.is_empty() {
+            return start.is_before(range.end).then_some(SeqRange { start, end: range.end });
+        }
+        while start.is_before(range.end) {
+            match islands.first_ending_after(&self.islands, start) {
+                Some(island) if !start.is_before(island.range.start) => start = island.range.end,
+                Some(island) => return Some(SeqRange { start, end: range.end.min(island.range.start) }),
+                None => return Some(SeqRange { start, end: range.end }),
+            }
+        }
+        None
+    }
+
+    /// Whether a position was sent.
+    pub(crate) fn has_sent(&self, islands: &Spans, position: SeqNumber) -> bool {
+        self.reach.is_some() && self.gap(islands, SeqRange::new(position, 1)).is_none()
+    }
+
+    /// Notes that `range` was sent. False: too many gaps, nothing noted.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn cover(&mut self, islands: &mut Spans, range: SeqRange) -> bool {
+        let Some(reach) = self.reach.as_mut() else { return true };
+        reach.top = reach.top.max(range.end);
+        if reach.next.is_before(range.start) {
+            return range.is_empty() || self.cover_island(islands, range);
+        }
+        if reach.next.is_before(range.end) {
+            reach.next = range.end;
+            if !self.islands.is_empty() {
+                self.absorb_islands(islands);
+            }
+        }
+        true
+    }
+
+    fn absorb_islands(&mut self, islands: &mut Spans) {
+        let Some(reach) = self.reach.as_mut() else { return };
+        let lowest = SeqNumber(reach.next.0) - (1 << 30);
+        while let Some(island) = islands.first_ending_after(&self.islands, lowest) {
+            if reach.next.is_before(island.range.start) {
+                return;
+            }
+            reach.next = reach.next.max(island.range.end);
+            islands.remove(&mut self.islands, island.range.start);
+        }
+    }
+
+    #[cold]
+    fn cover_island(&mut self, islands: &mut Spans, range: SeqRange) -> bool {
+        let mut merged = range;
+        while let Some(island) = islands.first_ending_after(&self.islands, merged.start - 1) {
+            if merged.end.is_before(island.range.start) {
+                break;
+            }
+            merged.start = merged.start.min(island.range.start);
+            merged.end = merged.end.max(island.range.end);
+            islands.remove(&mut self.islands, island.range.start);
+        }
+        islands.insert(&mut self.islands, Span { range: merged, owner: Owner::NOBODY })
+    }
+
+    /// Notes that the stretches of `range` that were not sent yet are in the frame `id`. False: no room. To be called
+    /// before [`cover`](Self::cover).
+    #[must_use]
+    pub(crate) fn hold(&mut self, islands: &Spans, spans: &mut Spans, range: SeqRange, id: HeldId) -> bool {
+        let mut rest = range;
+        while let Some(gap) = self.gap(islands, rest) {
+            if !spans.insert(&mut self.held, Span { range: gap, owner: Owner(id.0) }) {
+                return false;
+            }
+            rest.start = gap.end;
+        }
+        true
+    }
+
+    /// Forgets the stretches of `range` that are in the frame `id`.
+    #[inline(always)]
+    pub(crate) fn unhold(&mut self, spans: &mut Spans, range: SeqRange, id: HeldId) {
+        let mut at = range.start;
+        while at.is_before(range.end) {
+            let Some(span) = spans.first_ending_after(&self.held, at) else { return };
+            if !span.range.start.is_before(range.end) {
+                return;
+            }
+            if span.owner == Owner(id.0) {
+                spans.remove(&mut self.held, span.range.start);
+            }
+            at = span.range.end;
+        }
+    }
+
+    /// The next stretch at or after `range.start` that is both in `range` and in a held frame.
+    #[inline(always)]
+    pub(crate) fn held_in(&self, spans: &Spans, range: SeqRange) -> Option<(SeqRange, HeldId)> {
+        if range.is_empty() {
+            return None;
+        }
+        let span = spans.first_ending_after(&self.held, range.start)?;
+        let common = span.range.intersection(range);
+        (!common.is_empty()).then_some((common, HeldId(span.owner.0)))
+    }
+
+    /// The held frame that has `position`.
+    pub(crate) fn holder_of(&self, spans: &Spans, position: SeqNumber) -> Option<HeldId> {
+        self.held_in(spans, SeqRange::new(position, 1)).map(|(_, id)| id)
+    }
+
+    /// The first byte of a segment that differs from this side's held bytes.
+    #[inline(always)]
+    pub(crate) fn first_difference(
+        &self,
+        spans: &Spans,
+        frames: &HeldFrames,
+        placed: &Placed,
+        ethernet: &[u8],
+    ) -> Option<Difference> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let mut rest = placed.payload;
+        while let Some((common, id)) = self.held_in(spans, rest) {
+            if let Some(at) = difference_in(frames, id, placed, ethernet, common) {
+                return Some(Difference { at, with: Some(id) });
+            }
+            rest.start = common.end;
+        }
+        None
+    }
+}
+
+/// The first of `positions` whose byte in `placed` differs from that in the held frame `id`.
+#[inline(always)]
+pub(crate) fn difference_in(
+    frames: &HeldFrames,
+    id: HeldId,
+    placed: &Placed,
+    ethernet: &[u8],
+    positions: SeqRange,
+) -> Option<SeqNumber> {
+    let held = frames.get(id)?;
+    let crate::held::Content::Segment { placed: other, .. } = &held.content else { return None };
+    // SYN and FIN have positions but no bytes.
+    let common = positions.intersection(other.payload).intersection(placed.payload);
+    if common.is_empty() {
+        return None;
+    }
+    let mine = placed.bytes_at(ethernet, common);
+    let theirs = other.bytes_at(held.frame.ethernet(), common);
+    if mine == theirs {
+        return None;
+    }
+    let equal = mine.iter().zip(theirs).take_while(|(mine, theirs)| mine == theirs).count();
+    Some(common.start + u32::try_from(equal).unwrap_or(0))
+}

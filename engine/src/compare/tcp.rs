@@ -1,0 +1,532 @@
+//! TCP by stream position: a segment of either side goes in, what it makes possible comes out.
+
+use std::time::Duration;
+
+use super::incarnation::{Contradiction, Ending, Incarnation, Standing};
+use super::stream::difference_in;
+use super::{Arrival, CompareSettings, Context, Flow, Store, release_word};
+use crate::held::{Content, HeldId, Placed};
+use crate::release::obstacle;
+use crate::side::Side;
+use crate::verdict::{Detail, Discard, MismatchKind, Reason, Sink, WaitsFor};
+use crate::wire::{Segment, SeqRange};
+
+/// What a connection of which only one FIN was seen, or none, is remembered for (RFC 5382 REQ-5).
+const ESTABLISHED: Duration = Duration::from_secs(7440);
+/// After both guests sent their FIN: the client may still send for a while (RFC 5382 REQ-5).
+const FINISHED: Duration = Duration::from_secs(240);
+
+/// The lives of one TCP connection.
+#[derive(Debug)]
+pub(crate) struct TcpState {
+    current: Incarnation,
+    /// The life before, in [`Store::former`], while something of it may still come.
+    former: Option<u32>,
+}
+
+/// Which life a segment belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Current,
+    Former(u32),
+}
+
+impl TcpState {
+    pub(crate) fn new() -> Self {
+        Self { current: Incarnation::new(0), former: None }
+    }
+
+    pub(crate) fn commit(&mut self) {
+        // The store forgot all former lives with the flush.
+        self.former = None;
+        self.current.commit();
+    }
+
+    pub(crate) fn lifetime(&self, settings: &CompareSettings) -> Duration {
+        match self.current.ending() {
+            None => ESTABLISHED,
+            Some(Ending::Finished) => FINISHED,
+            // Long enough for the last ACK to find it.
+            Some(Ending::Reset) => settings.compare_timeout.max(Duration::from_secs(1)),
+        }
+    }
+
+    /// Why a held frame does not leave.
+    pub(crate) fn obstacle(&self, cx: &Context<'_>, content: &Content) -> Option<WaitsFor> {
+        let Content::Segment { placed, generation, .. } = content else { return Some(WaitsFor::Checkpoint) };
+        match self.life_of(cx.store, *generation) {
+            Life::Current => obstacle(&self.current, cx.settings, placed),
+            Life::Former(index) => obstacle(cx.store.former.get(index)?, cx.settings, placed),
+        }
+    }
+
+    fn life_of(&self, store: &Store, generation: u8) -> Life {
+        match self.former {
+            Some(index) if store.former.get(index).is_some_and(|former| former.generation == generation) => {
+                Life::Former(index)
+            }
+            _ => Life::Current,
+        }
+    }
+
+    /// The life that a segment belongs to, `None` if a new one begins with it.
+    fn find_life(&self, store: &Store, side: Side, segment: &Segment) -> Option<Life> {
+        let former = self.former.and_then(|index| Some((index, store.former.get(index)?)));
+        if segment.flags.syn() {
+            return match former {
+                _ if self.current.accepts_syn(side, segment.seq) => Some(Life::Current),
+                Some((index, former)) if former.accepts_syn(side, segment.seq) => Some(Life::Former(index)),
+                _ => None,
+            };
+        }
+        let Some((index, former)) = former else { return Some(Life::Current) };
+        let [to_former, to_current] = [former, &self.current].map(|life| match side {
+            Side::Primary => life.primary_distance(segment.seq),
+            Side::Secondary => life.secondary_distance(segment.seq),
+        });
+        Some(if to_former < to_current { Life::Former(index) } else { Life::Current })
+    }
+}
+
+impl TcpState {
+    /// A segment of either side.
+    #[inline]
+    pub(super) fn handle(
+        &mut self,
+        flow: &mut Flow,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        segment: &Segment,
+        sink: &mut impl Sink,
+    ) {
+        let followed = match self.enter_life(flow, cx, arrival.side, segment, sink) {
+            Some(Life::Current) => {
+                Session { flow, cx, incarnation: &mut self.current, sink }.handle(arrival, segment)
+            }
+            Some(Life::Former(index)) => match cx.store.former.take(index) {
+                Some(mut former) => {
+                    let followed = Session { flow, cx, incarnation: &mut former, sink }.handle(arrival, segment);
+                    cx.store.former.put_back(index, former);
+                    followed
+                }
+                None => Err(Untrackable(arrival)),
+            },
+            None => Err(Untrackable(arrival)),
+        };
+        match followed {
+            Ok(()) => self.drain(flow, cx, sink),
+            Err(Untrackable(arrival)) => {
+                flow.lose(sink);
+                flow.set_aside(cx, arrival, sink);
+            }
+        }
+    }
+
+    /// Finds the life of a segment, beginning a new one if need be. `None`: there is no room for another.
+    #[inline(always)]
+    fn enter_life(
+        &mut self,
+        flow: &mut Flow,
+        cx: &mut Context<'_>,
+        side: Side,
+        segment: &Segment,
+        sink: &mut impl Sink,
+    ) -> Option<Life> {
+        if self.former.is_none() && !segment.flags.syn() {
+            return Some(Life::Current);
+        }
+        match self.find_life(cx.store, side, segment) {
+            None => self.begin_life(flow, cx, sink),
+            life => life,
+        }
+    }
+
+    #[cold]
+    fn begin_life(&mut self, flow: &mut Flow, cx: &mut Context<'_>, sink: &mut impl Sink) -> Option<Life> {
+        if let Some(index) = self.former {
+            let generation = cx.store.former.get(index).map(|former| former.generation);
+            if generation.is_some_and(|generation| !forget_life(flow, cx, generation, sink)) {
+                return None;
+            }
+            cx.store.former.take(index);
+        }
+        let next = Incarnation::new(self.current.generation.wrapping_add(1));
+        let before = std::mem::replace(&mut self.current, next);
+        self.former = cx.store.former.insert(before);
+        self.former.map(|_| Life::Current)
+    }
+
+    /// Lets go what may leave now, in the order of arrival.
+    #[inline(always)]
+    fn drain(&mut self, flow: &mut Flow, cx: &mut Context<'_>, sink: &mut impl Sink) {
+        while let Some(id) = flow.queues.primary.head() {
+            let Some(held) = cx.store.held.get(id) else { return };
+            let Content::Segment { placed, generation, .. } = held.content else { return };
+            if self.obstacle(cx, &held.content).is_some() {
+                return;
+            }
+            match self.life_of(cx.store, generation) {
+                Life::Current => self.current.streams.primary.unhold(&mut cx.store.spans, placed.range, id),
+                Life::Former(index) => {
+                    if let Some(mut former) = cx.store.former.take(index) {
+                        former.streams.primary.unhold(&mut cx.store.spans, placed.range, id);
+                        cx.store.former.put_back(index, former);
+                    }
+                }
+            }
+            let Some(held) = cx.store.held.take(&mut flow.queues.primary, id) else { return };
+            sink.release(held.frame, release_word(&placed));
+        }
+    }
+}
+
+/// Drops what the secondary still has of a life; false if the primary still has something.
+fn forget_life(flow: &mut Flow, cx: &mut Context<'_>, generation: u8, sink: &mut impl Sink) -> bool {
+    let is_of = |content: &Content| match content {
+        Content::Segment { generation: of, .. } | Content::Unplaced { generation: of, .. } => *of == generation,
+        Content::Datagram { .. } | Content::Opaque => false,
+    };
+    let oldest = flow.queues.primary.head().and_then(|id| cx.store.held.get(id));
+    if oldest.is_some_and(|held| is_of(&held.content)) {
+        return false;
+    }
+    let mut at = flow.queues.secondary.head();
+    while let Some(id) = at {
+        at = cx.store.held.next_in_flow(id);
+        if cx.store.held.get(id).is_some_and(|held| is_of(&held.content))
+            && let Some(held) = cx.store.held.take(&mut flow.queues.secondary, id)
+        {
+            sink.discard(held.frame, Discard::Stale);
+        }
+    }
+    true
+}
+
+/// The state has no room to follow this segment.
+struct Untrackable(Arrival);
+
+/// One segment's passage through one life of its connection.
+struct Session<'a, 'b, K> {
+    flow: &'a mut Flow,
+    cx: &'a mut Context<'b>,
+    incarnation: &'a mut Incarnation,
+    sink: &'a mut K,
+}
+
+impl<K: Sink> Session<'_, '_, K> {
+    #[inline(always)]
+    fn handle(&mut self, arrival: Arrival, segment: &Segment) -> Result<(), Untrackable> {
+        match arrival.side {
+            Side::Primary => self.primary(arrival, segment),
+            Side::Secondary => {
+                self.secondary(arrival, segment);
+                Ok(())
+            }
+        }
+    }
+
+    fn primary(&mut self, arrival: Arrival, segment: &Segment) -> Result<(), Untrackable> {
+        let opens = !self.incarnation.has_primary();
+        if opens {
+            self.incarnation.open_primary(segment);
+        }
+        let placed = Incarnation::place_primary(segment);
+        self.incarnation.note_primary_ack(placed.ack);
+        if placed.is_pure_ack() {
+            self.leave_or_hold(arrival, &placed);
+        } else if !self.incarnation.is_trackable(&placed) {
+            // Nowhere near the stream: it waits like any other, but there is nothing to compare it with.
+            self.hold(arrival, &placed, 0);
+        } else {
+            self.primary_data(arrival, &placed)?;
+        }
+        if opens {
+            self.place_early_secondaries();
+        }
+        Ok(())
+    }
+
+    fn primary_data(&mut self, arrival: Arrival, placed: &Placed) -> Result<(), Untrackable> {
+        let ethernet = arrival.frame.ethernet();
+        let contradiction = self.incarnation.contradiction_of(self.cx.store, Side::Primary, placed, ethernet);
+        self.meet_secondary(placed, ethernet, contradiction);
+        self.incarnation.note_end(Side::Primary, placed);
+        if let Some(contradiction) = contradiction {
+            self.report(contradiction, Side::Primary, &arrival);
+        }
+        self.match_secondary_reset(placed);
+        let leaves = self.may_leave(placed);
+        let range = placed.range;
+        if leaves {
+            let why = release_word(placed);
+            return if self.incarnation.streams.primary.cover(&mut self.cx.store.islands, range) {
+                self.incarnation.move_mark();
+                self.sink.release(arrival.frame, why);
+                Ok(())
+            } else {
+                Err(Untrackable(arrival))
+            };
+        }
+        let id = self.hold(arrival, placed, 0);
+        let stream = &mut self.incarnation.streams.primary;
+        let Store { islands, spans, .. } = &mut *self.cx.store;
+        let followed = stream.hold(islands, spans, range, id) && stream.cover(islands, range);
+        self.incarnation.move_mark();
+        if !followed {
+            self.flow.lose(self.sink);
+        }
+        Ok(())
+    }
+
+    /// Counts off what the secondary's held frames were waiting for, and drops those that wait no more.
+    #[inline(always)]
+    fn meet_secondary(&mut self, placed: &Placed, ethernet: &[u8], contradiction: Option<Contradiction>) {
+        let mut rest = placed.range;
+        while let Some(gap) = self.incarnation.streams.primary.gap(&self.cx.store.islands, rest) {
+            rest.start = gap.end;
+            let mut at = gap;
+            while let Some((common, id)) =
+                self.incarnation.streams.secondary.held_in(&self.cx.store.spans, at)
+            {
+                at.start = common.end;
+                let differs = contradiction.is_some()
+                    && difference_in(&self.cx.store.held, id, placed, ethernet, common).is_some();
+                self.count_off(id, if differs { u32::MAX } else { common.len() });
+            }
+        }
+    }
+
+    /// `positions` of a held secondary frame have met their partner; [`u32::MAX`]: they never will.
+    fn count_off(&mut self, id: HeldId, positions: u32) {
+        let Some(Content::Segment { unmatched, placed, .. }) = self.cx.store.held.content_mut(id) else { return };
+        if *unmatched == u32::MAX || positions == u32::MAX {
+            *unmatched = u32::MAX;
+            return;
+        }
+        *unmatched = unmatched.saturating_sub(positions);
+        if *unmatched == 0 {
+            let range = placed.range;
+            self.incarnation.streams.secondary.unhold(&mut self.cx.store.spans, range, id);
+            self.discard_held(id, Discard::Matched);
+        }
+    }
+
+    /// A primary reset answers those of the secondary that wait for it.
+    fn match_secondary_reset(&mut self, placed: &Placed) {
+        if placed.reset.is_none() {
+            return;
+        }
+        let mut at = self.flow.queues.secondary.head();
+        while let Some(id) = at {
+            at = self.cx.store.held.next_in_flow(id);
+            let answered = match self.cx.store.held.get(id).map(|held| &held.content) {
+                Some(Content::Segment { placed: waiting, generation, .. }) => {
+                    *generation == self.incarnation.generation
+                        && waiting.reset.is_some()
+                        && self.incarnation.reset_answered(Side::Secondary, waiting)
+                }
+                _ => false,
+            };
+            if answered {
+                self.discard_held(id, Discard::Matched);
+            }
+        }
+    }
+
+    fn discard_held(&mut self, id: HeldId, why: Discard) {
+        if let Some(held) = self.cx.store.held.take(&mut self.flow.queues.secondary, id) {
+            self.sink.discard(held.frame, why);
+        }
+    }
+
+    /// A frame whose bytes need no comparison leaves if it may.
+    fn leave_or_hold(&mut self, arrival: Arrival, placed: &Placed) {
+        if self.may_leave(placed) {
+            self.sink.release(arrival.frame, release_word(placed));
+        } else {
+            self.hold(arrival, placed, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn may_leave(&self, placed: &Placed) -> bool {
+        self.flow.queues.primary.is_empty()
+            && obstacle(self.incarnation, self.cx.settings, placed).is_none()
+    }
+
+    fn hold(&mut self, arrival: Arrival, placed: &Placed, unmatched: u32) -> HeldId {
+        let generation = self.incarnation.generation;
+        self.flow.hold(self.cx, arrival, Content::Segment { placed: *placed, generation, unmatched })
+    }
+
+    /// The segments that the secondary sent before the primary showed where they belong.
+    fn place_early_secondaries(&mut self) {
+        let mut at = self.flow.queues.secondary.head();
+        while let Some(id) = at {
+            at = self.cx.store.held.next_in_flow(id);
+            let Some(held) = self.cx.store.held.get(id) else { continue };
+            let Content::Unplaced { segment, generation } = held.content else { continue };
+            if generation == self.incarnation.generation {
+                self.place_early_secondary(id, &segment);
+            }
+        }
+    }
+
+    fn place_early_secondary(&mut self, id: HeldId, segment: &Segment) {
+        if !self.incarnation.join(self.cx.settings, self.cx.store, segment) {
+            return;
+        }
+        let placed = self.incarnation.place_secondary(self.cx.settings, segment);
+        // The frame is taken out for the comparison's sake and keeps its place in both orders.
+        let Some(held) = self.cx.store.held.get(id) else { return };
+        let ordinal = held.frame.ordinal();
+        let (fate, contradiction) = self.weigh_held(id, &placed);
+        if let Some(contradiction) = contradiction {
+            self.report_with(contradiction, Side::Secondary, ordinal);
+        }
+        match fate {
+            Fate::Drop(why) => self.discard_held(id, why),
+            Fate::Wait { unmatched } => {
+                let generation = self.incarnation.generation;
+                if let Some(content) = self.cx.store.held.content_mut(id) {
+                    *content = Content::Segment { placed, generation, unmatched };
+                }
+                self.follow_secondary(&placed, id);
+            }
+        }
+    }
+
+    fn weigh_held(&mut self, id: HeldId, placed: &Placed) -> (Fate, Option<Contradiction>) {
+        match self.cx.store.held.get(id) {
+            Some(held) => weigh(self.incarnation, self.cx.store, placed, held.frame.ethernet()),
+            None => (Fate::Drop(Discard::Stale), None),
+        }
+    }
+
+    fn secondary(&mut self, arrival: Arrival, segment: &Segment) {
+        if !self.incarnation.join(self.cx.settings, self.cx.store, segment) {
+            return self.unplaced_secondary(arrival, segment);
+        }
+        let placed = self.incarnation.place_secondary(self.cx.settings, segment);
+        let (fate, contradiction) =
+            weigh(self.incarnation, self.cx.store, &placed, arrival.frame.ethernet());
+        if let Some(contradiction) = contradiction {
+            self.report(contradiction, Side::Secondary, &arrival);
+        }
+        match fate {
+            Fate::Drop(why) => {
+                if why == Discard::Matched {
+                    let stream = &mut self.incarnation.streams.secondary;
+                    // It lies within what the primary has sent, so it makes no more gaps than the primary's.
+                    let _ = stream.cover(&mut self.cx.store.islands, placed.range);
+                }
+                self.sink.discard(arrival.frame, why);
+            }
+            Fate::Wait { unmatched } => {
+                let id = self.hold(arrival, &placed, unmatched);
+                self.follow_secondary(&placed, id);
+            }
+        }
+    }
+
+    /// Nothing tells yet where the segment belongs. A pure ACK need not be kept for that.
+    fn unplaced_secondary(&mut self, arrival: Arrival, segment: &Segment) {
+        self.incarnation.note_unplaced(segment);
+        if segment.is_pure_ack() {
+            self.sink.discard(arrival.frame, Discard::Matched);
+        } else {
+            let generation = self.incarnation.generation;
+            self.flow.hold(self.cx, arrival, Content::Unplaced { segment: *segment, generation });
+        }
+    }
+
+    fn follow_secondary(&mut self, placed: &Placed, id: HeldId) {
+        let stream = &mut self.incarnation.streams.secondary;
+        let Store { islands, spans, .. } = &mut *self.cx.store;
+        let followed =
+            stream.hold(islands, spans, placed.range, id) && stream.cover(islands, placed.range);
+        if !followed {
+            self.flow.lose(self.sink);
+        }
+    }
+
+    fn report(&mut self, contradiction: Contradiction, side: Side, arrival: &Arrival) {
+        self.report_with(contradiction, side, arrival.frame.ordinal());
+    }
+
+    fn report_with(&mut self, contradiction: Contradiction, side: Side, ordinal: u64) {
+        self.incarnation.contradict(contradiction.at);
+        let other = contradiction.with.and_then(|id| self.cx.store.held.get(id));
+        let mut frames = [None, None];
+        for (place, of) in frames.iter_mut().zip(Side::BOTH) {
+            *place = match other {
+                _ if of == side => Some(ordinal),
+                Some(held) if held.side == of => Some(held.frame.ordinal()),
+                _ => None,
+            };
+        }
+        // A side that contradicts itself: the frame that arrived speaks for its side.
+        let [primary, secondary] = frames;
+        let offset = self.incarnation.offset_of(contradiction.at);
+        let detail = Detail::Mismatch { kind: contradiction.kind, offset, primary, secondary };
+        self.sink.ask(self.flow.cause(Reason::Mismatch, detail));
+    }
+}
+
+/// What becomes of a secondary segment.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Drop(Discard),
+    Wait { unmatched: u32 },
+}
+
+/// Judges a secondary segment whose place is known, and takes note of its ack and end if they count.
+#[inline(always)]
+fn weigh(
+    incarnation: &mut Incarnation,
+    store: &Store,
+    placed: &Placed,
+    ethernet: &[u8],
+) -> (Fate, Option<Contradiction>) {
+    let standing = incarnation.standing(store, placed);
+    if standing == Standing::Stale {
+        return (Fate::Drop(Discard::Stale), None);
+    }
+    incarnation.note_secondary_ack(placed.ack);
+    if placed.is_pure_ack() {
+        return (Fate::Drop(Discard::Matched), None);
+    }
+    let contradiction = incarnation.contradiction_of(store, Side::Secondary, placed, ethernet);
+    incarnation.note_end(Side::Secondary, placed);
+    if placed.reset.is_some() {
+        let answered = incarnation.reset_answered(Side::Secondary, placed);
+        let fate = if answered { Fate::Drop(Discard::Matched) } else { Fate::Wait { unmatched: 1 } };
+        return (fate, contradiction);
+    }
+    if standing == Standing::Duplicate && contradiction.is_none() {
+        return (Fate::Drop(Discard::Duplicate), None);
+    }
+    let unmatched = if contradiction.is_some_and(|found| found.kind != MismatchKind::Fin && found.kind != MismatchKind::Rst) {
+        u32::MAX
+    } else {
+        unmatched_positions(incarnation, store, placed.range)
+    };
+    let fate = if unmatched == 0 { Fate::Drop(Discard::Matched) } else { Fate::Wait { unmatched } };
+    (fate, contradiction)
+}
+
+/// How many positions of `range` are new of the secondary and were not sent by the primary.
+#[inline(always)]
+fn unmatched_positions(incarnation: &Incarnation, store: &Store, range: SeqRange) -> u32 {
+    let (primary, secondary) = (&incarnation.streams.primary, &incarnation.streams.secondary);
+    let mut unmatched = 0;
+    let mut rest = range;
+    while let Some(mut new) = secondary.gap(&store.islands, rest) {
+        rest.start = new.end;
+        while let Some(gap) = primary.gap(&store.islands, new) {
+            new.start = gap.end;
+            unmatched += gap.len();
+        }
+    }
+    unmatched
+}

@@ -1,0 +1,263 @@
+//! One worker core's share of the flows: ring → table → compare → release.
+//!
+//! A shard has one input for each side. It is stepped: by its worker core with frames from rings, or by
+//! [`virtual_time`](crate::virtual_time) with frames from captures. It knows neither threads nor clocks.
+
+use std::time::Duration;
+
+use pmd_tap::{Frame, Nanos};
+
+use crate::compare::{Arrival, CompareSettings, Connection, Context, Store};
+use crate::flow::{FlowHash, FlowHasher};
+use crate::held::{Content, Held, Queue};
+use crate::side::Side;
+use crate::table::Table;
+use crate::timer::TimerWheel;
+use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
+use crate::wire::Packet;
+
+/// No connection: the table was full.
+const UNTRACKED: u32 = u32::MAX;
+
+/// A frame on its way to its shard, parsed and hashed.
+#[derive(Debug)]
+pub struct Work {
+    /// The frame.
+    pub frame: Frame,
+    /// Its flow's hash.
+    pub hash: FlowHash,
+    /// What it is.
+    pub packet: Packet,
+    /// Whether there is room to hold it.
+    pub budget: Budget,
+}
+
+/// Whether a side has room to hold more frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// It has.
+    Room,
+    /// It has not: a secondary's frame is dropped and its flow waits for the next commit.
+    Exhausted,
+}
+
+/// Bounds and pace of a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardSettings {
+    /// What the comparison goes by.
+    pub compare: CompareSettings,
+    /// Most connections.
+    pub max_connections: usize,
+    /// Most frames held, per side.
+    pub max_held_frames: usize,
+    /// How often timers are looked at.
+    pub tick: Duration,
+}
+
+/// Which timers run: at one instant, all graces before all timeouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Grace,
+    Timeout,
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    settings: ShardSettings,
+    table: Table,
+    timers: TimerWheel,
+    store: Store,
+    epoch: u32,
+    /// Frames of flows that found the table full.
+    untracked: Queue,
+    /// Connections whose timer came up at this instant.
+    due: Vec<u32>,
+}
+
+impl Shard {
+    /// A shard with all the memory it will ever use.
+    pub fn new(settings: ShardSettings, hasher: FlowHasher) -> Self {
+        // A former life is rare: ports are reused within the lifetime of their connection.
+        let former = settings.max_connections.min(4096);
+        Self {
+            settings,
+            table: Table::new(settings.max_connections),
+            timers: TimerWheel::new(settings.max_connections, settings.tick),
+            store: Store::new(settings.max_held_frames, former, hasher),
+            epoch: 0,
+            untracked: Queue::default(),
+            due: Vec::with_capacity(settings.max_connections),
+        }
+    }
+
+    /// Connections known.
+    pub fn connections(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Frames held of one side.
+    #[inline(always)]
+    pub fn held_frames(&self, side: Side) -> usize {
+        self.store.held.count(side)
+    }
+
+    /// Bytes held of one side.
+    pub fn held_bytes(&self, side: Side) -> usize {
+        self.store.held.bytes(side)
+    }
+
+    /// Asks for the memory that a frame will need, ahead of [`handle`](Self::handle).
+    #[inline(always)]
+    pub fn prefetch(&self, work: &Work) {
+        self.table.prefetch(work.hash);
+    }
+
+    /// A frame of one side.
+    #[inline]
+    pub fn handle(&mut self, side: Side, work: Work, now: Nanos, sink: &mut impl Sink) {
+        let Work { frame, hash, packet, budget } = work;
+        let Some(flow) = packet.flow() else {
+            return match side {
+                Side::Primary => sink.release(frame, Release::Pass),
+                Side::Secondary => sink.discard(frame, Discard::Pass),
+            };
+        };
+        let found = self.table.find(flow, hash);
+        let Some(index) = self.admit(found, &packet, hash, now) else {
+            return self.handle_untracked(side, frame, &packet, now, sink);
+        };
+        let Some(connection) = self.table.get_mut(index) else { return };
+        connection.refresh(self.epoch);
+        let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
+        if side == Side::Secondary && budget == Budget::Exhausted {
+            return connection.handle_over_budget(frame, now, sink);
+        }
+        connection.handle(&mut cx, Arrival { side, frame, connection: index }, &packet, now, sink);
+        self.timers.arm_by(index, connection.deadline(&cx));
+    }
+
+    /// The connection that a frame belongs to, a new one if need be; `None` if the table has no room.
+    #[inline(always)]
+    fn admit(&mut self, found: Option<u32>, packet: &Packet, hash: FlowHash, now: Nanos) -> Option<u32> {
+        match found {
+            Some(index) => {
+                let connection = self.table.get_mut(index)?;
+                connection.refresh(self.epoch);
+                if connection.is_expired(&self.settings.compare, now) {
+                    *connection = Connection::new(*connection.key(), packet, self.epoch, now);
+                }
+                Some(index)
+            }
+            None => self.admit_new(packet, hash, now),
+        }
+    }
+
+    #[cold]
+    fn admit_new(&mut self, packet: &Packet, hash: FlowHash, now: Nanos) -> Option<u32> {
+        // Once a flow had to wait untracked, later frames of it must not overtake.
+        if !self.untracked.is_empty() {
+            return None;
+        }
+        let connection = Connection::new(*packet.flow()?, packet, self.epoch, now);
+        self.table.insert(connection, hash, &self.settings.compare, now).ok()
+    }
+
+    #[cold]
+    fn handle_untracked(
+        &mut self,
+        side: Side,
+        frame: Frame,
+        packet: &Packet,
+        now: Nanos,
+        sink: &mut impl Sink,
+    ) {
+        if self.untracked.is_empty() {
+            let detail = Detail::Bound { limit: "max_connections" };
+            sink.ask(Cause { reason: Reason::TableFull, at: now, flow: packet.flow().copied(), detail });
+        }
+        match side {
+            Side::Primary => {
+                let held = Held { frame, connection: UNTRACKED, side, content: Content::Opaque };
+                self.store.held.push(&mut self.untracked, held);
+            }
+            Side::Secondary => sink.discard(frame, Discard::OverBudget),
+        }
+    }
+
+    /// Runs the timers that are due at `now`: first all graces, then all timeouts.
+    pub fn expire(&mut self, now: Nanos, sink: &mut impl Sink) {
+        self.due.clear();
+        while let Some(index) = self.timers.pop_due(now) {
+            self.due.push(index);
+        }
+        for phase in [Phase::Grace, Phase::Timeout] {
+            for at in 0..self.due.len() {
+                let index = self.due[at];
+                self.expire_connection(index, phase, now, sink);
+            }
+        }
+    }
+
+    fn expire_connection(&mut self, index: u32, phase: Phase, now: Nanos, sink: &mut impl Sink) {
+        let Some(connection) = self.table.get_mut(index) else { return };
+        connection.refresh(self.epoch);
+        let cx = Context { settings: &self.settings.compare, store: &mut self.store };
+        match phase {
+            Phase::Grace => connection.expire_grace(&cx, now, sink),
+            Phase::Timeout => {
+                connection.expire_timeout(&cx, now, sink);
+                self.timers.arm_by(index, connection.deadline(&cx));
+            }
+        }
+    }
+
+    /// When timers run next: a lower bound.
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.timers.next_deadline()
+    }
+
+    /// A checkpoint was committed: all held frames of the primary leave in order, all of the secondary are dropped, and
+    /// the secondary is the primary's copy. Does at most `most` frames of work; returns whether it is complete.
+    pub fn flush(&mut self, most: usize, now: Nanos, sink: &mut impl Sink) -> Flushed {
+        for _ in 0..most {
+            if let Some(held) = self.store.held.take_oldest(Side::Primary) {
+                sink.release(held.frame, Release::Flush);
+            } else if let Some(held) = self.store.held.take_oldest(Side::Secondary) {
+                sink.discard(held.frame, Discard::Flush);
+            } else {
+                self.begin_epoch(now);
+                return Flushed::Completely;
+            }
+        }
+        Flushed::Partly
+    }
+
+    fn begin_epoch(&mut self, now: Nanos) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.store.clear();
+        if !self.untracked.is_empty() {
+            self.untracked = Queue::default();
+            self.bring_up_to_date();
+            self.table.make_room(now);
+        }
+    }
+
+    /// Connections learn of a commit when they are looked at; this looks at all.
+    fn bring_up_to_date(&mut self) {
+        for index in 0..self.settings.max_connections {
+            if let Some(connection) = u32::try_from(index).ok().and_then(|index| self.table.get_mut(index)) {
+                connection.refresh(self.epoch);
+            }
+        }
+    }
+}
+
+/// How far a flush has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// There is more to do.
+    Partly,
+    /// A new epoch has begun.
+    Completely,
+}

@@ -1,0 +1,263 @@
+//! The connections of one shard: a bounded hash table with open addressing, a quarter full at most.
+//!
+//! What is forgotten, and when: a connection that holds nothing and was silent for its lifetime. The table looks for
+//! such entries as a clock's hand does (Corbató 1968), a few at a time, when it needs room.
+
+use std::time::Duration;
+
+use pmd_tap::Nanos;
+
+use crate::compare::{CompareSettings, Connection};
+use crate::flow::{FlowHash, FlowKey};
+
+const NONE: u32 = u32::MAX;
+/// Connections looked at for each one that finds the table full.
+const SWEEP: usize = 64;
+/// A connection that was silent this long goes first when a commit has to make room.
+const QUIET: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tag: u32,
+    connection: u32,
+}
+
+const EMPTY: Bucket = Bucket { tag: 0, connection: NONE };
+
+#[derive(Debug)]
+struct Entry {
+    connection: Connection,
+    tag: u32,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Table {
+    buckets: Vec<Bucket>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    capacity: usize,
+    hand: usize,
+}
+
+/// The table has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFull;
+
+impl Table {
+    /// Room for `capacity` connections.
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        Self {
+            buckets: vec![EMPTY; (capacity * 4).next_power_of_two()],
+            entries: Vec::with_capacity(capacity),
+            free: Vec::with_capacity(capacity),
+            capacity,
+            hand: 0,
+        }
+    }
+
+    /// Connections in it.
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline(always)]
+    fn home(&self, tag: u32) -> usize {
+        usize::try_from(tag).unwrap_or(0) & (self.buckets.len() - 1)
+    }
+
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        self.entries.get(usize::try_from(index).ok()?)?.as_ref()
+    }
+
+    /// A connection by its index.
+    #[inline(always)]
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Connection> {
+        let entry = self.entries.get_mut(usize::try_from(index).ok()?)?.as_mut()?;
+        Some(&mut entry.connection)
+    }
+
+    /// Asks for the memory of a lookup ahead of it.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: FlowHash) {
+        pmd_tap::prefetch(&self.buckets[self.home(hash.bucket_bits())]);
+    }
+
+    /// The index of a flow's connection.
+    #[inline(always)]
+    pub fn find(&self, key: &FlowKey, hash: FlowHash) -> Option<u32> {
+        let tag = hash.bucket_bits();
+        let mut at = self.home(tag);
+        loop {
+            let bucket = self.buckets[at];
+            if bucket.connection == NONE {
+                return None;
+            }
+            if bucket.tag == tag
+                && self.entry(bucket.connection).is_some_and(|entry| entry.connection.key() == key)
+            {
+                return Some(bucket.connection);
+            }
+            at = (at + 1) & (self.buckets.len() - 1);
+        }
+    }
+
+    /// Adds a connection that is not there yet; looks for one to forget if there is no room.
+    pub fn insert(
+        &mut self,
+        connection: Connection,
+        hash: FlowHash,
+        settings: &CompareSettings,
+        now: Nanos,
+    ) -> Result<u32, TableFull> {
+        if self.len() == self.capacity {
+            self.sweep(settings, now);
+        }
+        let tag = hash.bucket_bits();
+        let entry = Some(Entry { connection, tag });
+        let index = if let Some(index) = self.free.pop() {
+            if let Some(place) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) {
+                *place = entry;
+            }
+            index
+        } else {
+            if self.entries.len() == self.capacity {
+                return Err(TableFull);
+            }
+            self.entries.push(entry);
+            u32::try_from(self.entries.len() - 1).map_err(|_| TableFull)?
+        };
+        let mut at = self.home(tag);
+        while self.buckets[at].connection != NONE {
+            at = (at + 1) & (self.buckets.len() - 1);
+        }
+        self.buckets[at] = Bucket { tag, connection: index };
+        Ok(index)
+    }
+
+    /// Forgets expired connections among the next few.
+    fn sweep(&mut self, settings: &CompareSettings, now: Nanos) {
+        for _ in 0..SWEEP.min(self.entries.len()) {
+            let index = self.hand;
+            self.hand = (self.hand + 1) % self.entries.len();
+            let expired = self.entries[index]
+                .as_ref()
+                .is_some_and(|entry| entry.connection.is_expired(settings, now));
+            if expired {
+                self.remove(index);
+            }
+        }
+    }
+
+    /// After a commit: forgets an eighth of the connections, quiet ones first. None of them holds anything, and both
+    /// sides of each stand at the same place, so they are picked up again mid-stream.
+    pub fn make_room(&mut self, now: Nanos) {
+        let target = self.capacity - (self.capacity / 8).max(1);
+        for quiet in [QUIET, Duration::ZERO] {
+            for index in 0..self.entries.len() {
+                if self.len() <= target {
+                    return;
+                }
+                let forget = self.entries[index].as_ref().is_some_and(|entry| {
+                    entry.connection.is_idle() && now.since(entry.connection.last_seen()) >= quiet
+                });
+                if forget {
+                    self.remove(index);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        let (Some(entry), Ok(number)) = (self.entries[index].take(), u32::try_from(index)) else { return };
+        self.free.push(number);
+        let mask = self.buckets.len() - 1;
+        let mut hole = self.home(entry.tag);
+        while self.buckets[hole].connection != number {
+            hole = (hole + 1) & mask;
+        }
+        // Backward shift (Knuth, volume 3, 6.4, algorithm R): no tombstones, so lookups stay short.
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let bucket = self.buckets[at];
+            if bucket.connection == NONE {
+                break;
+            }
+            let home = self.home(bucket.tag);
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
+                self.buckets[hole] = bucket;
+                hole = at;
+            }
+        }
+        self.buckets[hole] = EMPTY;
+    }
+
+    /// All connections, with their indices.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
+        self.entries.iter().enumerate().filter_map(|(index, entry)| {
+            Some((u32::try_from(index).ok()?, &entry.as_ref()?.connection))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::flow::{Addresses, FlowHasher, Selector, VlanTags};
+    use crate::wire::{Extent, Packet};
+
+    fn key(port: u16) -> FlowKey {
+        FlowKey {
+            addresses: Addresses::V4 { source: 1, destination: 2 },
+            vlan: VlanTags::default(),
+            protocol: 17,
+            selector: Selector::Ports { source: port, destination: 9 },
+        }
+    }
+
+    fn connection(port: u16, now: Nanos) -> Connection {
+        let key = key(port);
+        Connection::new(key, &Packet::Datagram(key, Extent::default()), 0, now)
+    }
+
+    proptest! {
+        /// Against a HashMap; time runs so that everything older than its lifetime may go.
+        #[test]
+        fn the_table_agrees_with_a_map(ops in prop::collection::vec((0_u16..40, 0_u64..30), 1..400)) {
+            let (hasher, settings) = (FlowHasher::fixed(), CompareSettings::default());
+            let mut table = Table::new(16);
+            let mut model: HashMap<u16, Nanos> = HashMap::new();
+            let mut now = Nanos::ZERO;
+            for (port, seconds) in ops {
+                now = now + Duration::from_secs(seconds);
+                let (key, hash) = (key(port), hasher.hash(&key(port)));
+                if let Some(index) = table.find(&key, hash) {
+                    prop_assert_eq!(table.get_mut(index).unwrap().last_seen(), model[&port]);
+                    continue;
+                }
+                match table.insert(connection(port, now), hash, &settings, now) {
+                    Ok(_) => { model.insert(port, now); }
+                    Err(TableFull) => {
+                        prop_assert!(model.values().all(|seen| now.since(*seen) <= Duration::from_secs(180)));
+                        table.make_room(now);
+                        prop_assert_eq!(table.len(), 14);
+                    }
+                }
+                model.retain(|port, _| table.find(&self::key(*port), hasher.hash(&self::key(*port))).is_some());
+                prop_assert_eq!(model.len(), table.len());
+            }
+        }
+    }
+}
