@@ -19,7 +19,7 @@ mod prefetch;
 mod sys;
 
 pub use burst::{BURST_FRAMES, Burst};
-pub use chardev::MAX_FRAME_BYTES;
+pub use chardev::{ChardevPort, ChardevSettings, Endpoint, Framing, MAX_FRAME_BYTES, Role};
 pub use clock::{Clock, Nanos};
 pub use frame::{Frame, VirtioHeader};
 pub use pool::{FramePool, PoolError, PoolSettings};

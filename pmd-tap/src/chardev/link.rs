@@ -1,0 +1,456 @@
+//! The connection itself: listening or connecting, one peer at a time, taken back when it comes again.
+//!
+//! Control path: it may allocate and resolve names. What it costs per poll is a comparison while the link is up, and
+//! while it is down too, except every 10 ms (accept) or 200 ms (connect).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use super::{ChardevSettings, Endpoint, Role};
+use crate::{LinkEvent, Nanos, PortError};
+
+/// How often a listener looks for a peer, and how often a connection under way is asked whether it is there.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often a connection is tried.
+const TRY_EVERY: Duration = Duration::from_millis(200);
+/// How long one connection attempt may take: the kernel sends a second SYN after one second.
+const TRY_FOR: Duration = Duration::from_secs(3);
+/// TCP keep-alive: a peer whose host vanished without a word is given up after this and `KEEP_ALIVE_PROBES` seconds.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_PROBES: u32 = 3;
+/// Events kept for a reader that does not come; the oldest go first.
+const MAX_EVENTS: usize = 64;
+
+/// How the other end is reached.
+#[derive(Debug)]
+enum Way {
+    ListenUnix(UnixEar),
+    ListenTcp(TcpListener),
+    ConnectUnix(SocketAddrUnix),
+    ConnectTcp(Vec<SocketAddr>),
+    /// It was there from the start and never comes again.
+    Once,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody there. Not before `next` is it tried.
+    Waiting { next: Nanos },
+    /// A TCP connection is on its way to the address of that number.
+    Connecting {
+        socket: OwnedFd,
+        address: usize,
+        started: Nanos,
+        next: Nanos,
+    },
+    /// Somebody is there. `retry`: the earliest next attempt if it goes.
+    Up { socket: OwnedFd, retry: Nanos },
+    /// Over for good.
+    Over,
+}
+
+/// A connection that comes and goes.
+#[derive(Debug)]
+pub(super) struct Link {
+    name: String,
+    way: Way,
+    state: State,
+    events: VecDeque<LinkEvent>,
+    obstacle: Option<io::Error>,
+}
+
+impl Link {
+    /// Listens, or gets ready to connect.
+    pub(super) fn new(settings: &ChardevSettings) -> Result<Self, PortError> {
+        let way = match (&settings.endpoint, settings.role) {
+            (Endpoint::Unix(path), Role::Listen) => Way::ListenUnix(UnixEar::new(path)?),
+            (Endpoint::Unix(path), Role::Connect) => {
+                let address = SocketAddrUnix::new(path)
+                    .map_err(|source| refused("connect to", settings, source.into()))?;
+                Way::ConnectUnix(address)
+            }
+            (Endpoint::Tcp { host, port }, role) => {
+                let found = (host.as_str(), *port).to_socket_addrs();
+                let found: Vec<_> = found
+                    .map_err(|source| refused("resolve", settings, source))?
+                    .collect();
+                match role {
+                    Role::Connect => Way::ConnectTcp(found),
+                    Role::Listen => Way::ListenTcp(
+                        listen_tcp(&found).map_err(|source| refused("listen on", settings, source))?,
+                    ),
+                }
+            }
+        };
+        Ok(Self::with(
+            way,
+            State::Waiting { next: Nanos::ZERO },
+            settings.endpoint.to_string(),
+        ))
+    }
+
+    /// A connection that is there.
+    pub(super) fn once(socket: OwnedFd, name: &str) -> Self {
+        let mut link = Self::with(
+            Way::Once,
+            State::Up {
+                socket,
+                retry: Nanos::NEVER,
+            },
+            name.to_owned(),
+        );
+        link.tell(LinkEvent::Up {
+            peer: name.to_owned(),
+        });
+        link
+    }
+
+    fn with(way: Way, state: State, name: String) -> Self {
+        Self {
+            name,
+            way,
+            state,
+            events: VecDeque::with_capacity(MAX_EVENTS),
+            obstacle: None,
+        }
+    }
+
+    /// The socket, when somebody is at the other end.
+    #[inline]
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Up { socket, .. } => Some(socket.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Does what is due to have a peer. Returns whether there is one.
+    #[inline]
+    pub(super) fn keep(&mut self, now: Nanos) -> bool {
+        match self.state {
+            State::Up { .. } => true,
+            State::Waiting { next } | State::Connecting { next, .. } if next <= now => self.attempt(now),
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn attempt(&mut self, now: Nanos) -> bool {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let result = match state {
+            State::Connecting {
+                socket,
+                address,
+                started,
+                ..
+            } => self.look(socket, address, started, now),
+            _ => match &self.way {
+                Way::ListenUnix(ear) => accepted(ear.listener.accept(), |_| self.name.clone()),
+                Way::ListenTcp(ear) => accepted(ear.accept(), |peer| format!("tcp:{peer}")),
+                Way::ConnectUnix(address) => {
+                    connect_unix(address).map(|socket| Some((socket, self.name.clone())))
+                }
+                Way::ConnectTcp(_) => self.connect_tcp(0, now),
+                Way::Once => return false,
+            },
+        };
+        let retry = now + self.every();
+        match result {
+            Ok(Some((socket, peer))) => {
+                prepare(&socket);
+                self.obstacle = None;
+                self.state = State::Up { socket, retry };
+                self.tell(LinkEvent::Up { peer });
+                return true;
+            }
+            // Not yet: `connect_tcp` and `look` have set the state, a listener goes on waiting.
+            Ok(None) => {}
+            Err(error) => self.obstacle = Some(error),
+        }
+        if let State::Over = self.state {
+            self.state = State::Waiting { next: retry };
+        }
+        false
+    }
+
+    fn every(&self) -> Duration {
+        match self.way {
+            Way::ListenUnix(_) | Way::ListenTcp(_) => LOOK_EVERY,
+            _ => TRY_EVERY,
+        }
+    }
+
+    /// Tries the addresses from that number on, until one answers or takes its time.
+    fn connect_tcp(&mut self, first: usize, now: Nanos) -> Attempt {
+        let Way::ConnectTcp(addresses) = &self.way else {
+            return Ok(None);
+        };
+        let mut last = Err(io::ErrorKind::AddrNotAvailable.into());
+        for (number, address) in addresses.iter().enumerate().skip(first) {
+            match start_tcp(*address) {
+                Ok((socket, Progress::There)) => return Ok(Some((socket, format!("tcp:{address}")))),
+                Ok((socket, Progress::Underway)) => {
+                    let next = now + LOOK_EVERY;
+                    self.state = State::Connecting {
+                        socket,
+                        address: number,
+                        started: now,
+                        next,
+                    };
+                    return Ok(None);
+                }
+                Err(error) => last = Err(error),
+            }
+        }
+        last
+    }
+
+    /// Whether a connection under way is there; when it failed the next address is tried.
+    fn look(&mut self, socket: OwnedFd, address: usize, started: Nanos, now: Nanos) -> Attempt {
+        let failed = match progress(&socket) {
+            Ok(Progress::There) => {
+                let Way::ConnectTcp(addresses) = &self.way else {
+                    return Ok(None);
+                };
+                let peer = addresses
+                    .get(address)
+                    .map_or_else(|| self.name.clone(), |found| format!("tcp:{found}"));
+                return Ok(Some((socket, peer)));
+            }
+            Ok(Progress::Underway) if now.since(started) < TRY_FOR => {
+                self.state = State::Connecting {
+                    socket,
+                    address,
+                    started,
+                    next: now + LOOK_EVERY,
+                };
+                return Ok(None);
+            }
+            Ok(Progress::Underway) => io::ErrorKind::TimedOut.into(),
+            Err(error) => error,
+        };
+        match self.connect_tcp(address + 1, now) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(failed),
+            other => other,
+        }
+    }
+
+    /// Closes the connection and says why.
+    pub(super) fn close(&mut self, event: LinkEvent) {
+        if let State::Up { retry, .. } = self.state {
+            self.state = match self.way {
+                Way::Once => State::Over,
+                _ => State::Waiting { next: retry },
+            };
+            self.tell(event);
+        }
+    }
+
+    fn tell(&mut self, event: LinkEvent) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// The next thing that happened.
+    pub(super) fn next_event(&mut self) -> Option<LinkEvent> {
+        self.events.pop_front()
+    }
+
+    /// What becomes readable when there is something to do.
+    pub(super) fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        match (&self.state, &self.way) {
+            (State::Up { socket, .. }, _) => Some(socket.as_fd()),
+            (State::Waiting { .. }, Way::ListenUnix(ear)) => Some(ear.listener.as_fd()),
+            (State::Waiting { .. }, Way::ListenTcp(ear)) => Some(ear.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Where it listens, when that is TCP.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.way {
+            Way::ListenTcp(ear) => ear.local_addr().ok(),
+            _ => None,
+        }
+    }
+
+    /// Why the last attempt failed.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        self.obstacle
+            .as_ref()
+            .map(|error| format!("cannot connect to {}: {error}", self.name))
+    }
+}
+
+/// A peer and its name; `None`: not yet.
+type Attempt = io::Result<Option<(OwnedFd, String)>>;
+
+/// How far a connection is.
+enum Progress {
+    There,
+    Underway,
+}
+
+fn accepted<S: Into<OwnedFd>, A>(result: io::Result<(S, A)>, name: impl FnOnce(A) -> String) -> Attempt {
+    match result {
+        Ok((socket, peer)) => Ok(Some((socket.into(), name(peer)))),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// A unix connection is there at once or not at all.
+fn connect_unix(address: &SocketAddrUnix) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    rustix::net::connect(&socket, address)?;
+    Ok(socket)
+}
+
+fn start_tcp(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let progress = progress(&socket)?;
+    Ok((socket, progress))
+}
+
+fn progress(socket: &OwnedFd) -> io::Result<Progress> {
+    let mut polled = [PollFd::new(socket, PollFlags::OUT)];
+    if rustix::event::poll(
+        &mut polled,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )? == 0
+    {
+        return Ok(Progress::Underway);
+    }
+    sockopt::socket_error(socket)??;
+    // On one machine, when nobody listens, TCP may connect a socket to itself: the port it got is the one it asks for.
+    if rustix::net::getpeername(socket)? == Some(rustix::net::getsockname(socket)?) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(Progress::There)
+}
+
+/// TCP without delay, and with an end when the peer's host vanishes. On a unix socket all of it fails, harmlessly.
+fn prepare(socket: &OwnedFd) {
+    if sockopt::set_tcp_nodelay(socket, true).is_ok() {
+        let _ = sockopt::set_tcp_keepidle(socket, KEEP_ALIVE_IDLE);
+        let _ = sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_INTERVAL);
+        let _ = sockopt::set_tcp_keepcnt(socket, KEEP_ALIVE_PROBES);
+        let _ = sockopt::set_socket_keepalive(socket, true);
+    }
+}
+
+fn listen_tcp(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(addresses)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn refused(action: &'static str, settings: &ChardevSettings, source: io::Error) -> PortError {
+    os(action, settings.endpoint.to_string(), source)
+}
+
+fn os(action: &'static str, address: String, source: io::Error) -> PortError {
+    let hint = match source.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or take another address",
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: 0.0.0.0 stands for all it has"
+        }
+        io::ErrorKind::NotFound => "; make its folder first",
+        io::ErrorKind::PermissionDenied => "; take an address this user may use",
+        _ if Errno::from_io_error(&source) == Some(Errno::NAMETOOLONG) => {
+            "; a socket's path has 107 bytes at most"
+        }
+        _ => "",
+    };
+    PortError::Os {
+        action,
+        address,
+        source,
+        hint: hint.to_owned(),
+    }
+}
+
+/// A unix listener with its file, which goes when it goes.
+#[derive(Debug)]
+struct UnixEar {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file: another process may have put its own there since.
+    identity: Option<(u64, u64)>,
+}
+
+impl UnixEar {
+    fn new(path: &Path) -> Result<Self, PortError> {
+        let failed = |source| os("listen on", format!("unix:{}", path.display()), source);
+        // Judged here because `bind` calls it an invalid argument.
+        SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
+        remove_stale(path).map_err(failed)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            identity: identity(path),
+        })
+    }
+}
+
+impl Drop for UnixEar {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path)
+        .ok()
+        .map(|file| (file.dev(), file.ino()))
+}
+
+/// Removes what a dead process left: a socket that nobody answers on, and nothing else.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(io::Error::other("a file that is no socket is in the way"));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match connect_unix(&SocketAddrUnix::new(path)?) {
+        // Would block: its queue is full.
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
