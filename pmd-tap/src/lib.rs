@@ -15,6 +15,7 @@ mod frame;
 mod pool;
 mod port;
 mod prefetch;
+mod replay;
 #[allow(unsafe_code)]
 mod sys;
 
@@ -25,3 +26,4 @@ pub use frame::{Frame, VirtioHeader};
 pub use pool::{FramePool, PoolError, PoolSettings};
 pub use port::{Caps, LinkEvent, Port, PortError, RxState};
 pub use prefetch::prefetch;
+pub use replay::{Capture, CaptureError, CaptureWriter, CapturedFrame, ReplayPort};
