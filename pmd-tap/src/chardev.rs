@@ -1,13 +1,14 @@
 //! QEMU's socket framing as a port: unix and TCP, connect and listen, with one peer at a time that may come back.
 //!
 //! On the wire, both ways, every frame is `u32 BE length`, with `vnet` also `u32 BE vnet_len`, then `length` bytes of
-//! which the first `vnet_len` are a virtio-net header. The link itself is `link.rs`, the bytes that came and wait are
-//! `inbox.rs`, those that go are `outbox.rs`. It knows nothing of what the frames say.
+//! which the first `vnet_len` are a virtio-net header. The link itself is `link.rs` over `socket.rs`, the bytes that
+//! came and wait are `inbox.rs`, those that go are `outbox.rs`. It knows nothing of what the frames say.
 
 mod address;
 mod inbox;
 mod link;
 mod outbox;
+mod socket;
 #[cfg(test)]
 mod tests;
 

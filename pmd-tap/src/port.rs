@@ -76,14 +76,16 @@ pub enum PortError {
 /// Moves frames in bursts; never blocks, never allocates once it is made.
 pub trait Port: Send {
     /// Appends received frames to `burst` until it is full or there is nothing more; stamps each with `now` and its
-    /// place in this input. Also keeps the link: accepts, connects, reconnects.
+    /// place in this input. Also keeps the link (accepts, connects, reconnects), so an output needs it called too.
+    /// Whatever the state says, `burst` may have got frames.
     fn rx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState;
 
     /// Takes frames from the front of `burst`, in order, as many as it has room for; what stays could not be taken
     /// now. Frames taken are given back to `pool`.
     fn tx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst);
 
-    /// Pushes out what [`tx_burst`](Self::tx_burst) took. Returns whether nothing is left to push.
+    /// Pushes out what [`tx_burst`](Self::tx_burst) took. Returns whether nothing is left to push; while the link is
+    /// down what was taken waits, and goes with the first flush after it came back.
     fn flush(&mut self) -> bool;
 
     /// Whether somebody is at the other end.
