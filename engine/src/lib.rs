@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 pub mod compare;
+pub mod config;
 pub mod digests;
 pub mod flow;
 pub mod held;

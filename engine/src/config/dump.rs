@@ -1,0 +1,45 @@
+//! Settings written out again: commented TOML that loads to the same settings, and JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value as Json};
+
+use super::keys::{KEYS, NOTIFY_DEV};
+use super::settings::{Purpose, Settings};
+use super::value::Shown;
+
+/// As TOML, with the meaning, the unit and the default of every key in a comment.
+pub fn dump_toml(settings: &Settings, purpose: Purpose) -> String {
+    let defaults = Settings::defaults(purpose);
+    let mut text = String::from("# Settings in effect; colo check-config reads this file again.\n");
+    for key in KEYS.iter().filter(|key| key.name != NOTIFY_DEV.name) {
+        let shown = (key.show)(settings);
+        let default = (key.show)(&defaults);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n# {} (default: {default})\n", key.meaning);
+        let _ = match shown {
+            Shown::Unset => writeln!(text, "# {} = {}", key.name, key.example),
+            _ => writeln!(text, "{} = {shown}", key.name),
+        };
+    }
+    text
+}
+
+/// As one JSON object, key → value; `null` where nothing is set.
+pub fn dump_json(settings: &Settings) -> Json {
+    let shown = KEYS.iter().filter(|key| key.name != NOTIFY_DEV.name);
+    let entries: Map<String, Json> = shown
+        .map(|key| (key.name.to_owned(), json((key.show)(settings))))
+        .collect();
+    Json::Object(entries)
+}
+
+fn json(shown: Shown) -> Json {
+    match shown {
+        Shown::Integer(number) => u64::try_from(number).map_or(Json::Null, Json::from),
+        Shown::Boolean(flag) => Json::from(flag),
+        Shown::Text(text) => Json::from(text),
+        Shown::List(items) => Json::from(items),
+        Shown::Unset => Json::Null,
+    }
+}

@@ -1,0 +1,348 @@
+//! The table of keys: one row a key, with its meaning, how it is read and how it is shown.
+//!
+//! File, flags, `--set`, `dump-config` and the "nearest known key" all go through this table, so none can know a key
+//! that another does not. Checks over several keys are not here but in `validate`.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::address::{NOTIFY_SYNTAX, PORT_SYNTAX, PortAddress};
+use super::settings::{
+    AckPolicy, CheckpointBackend, CommitAfter, PollMode, RunMode, SecondarySequence, Settings,
+};
+use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis};
+
+/// One row of the table.
+pub(super) struct Key {
+    /// As it is written in the file.
+    pub(super) name: &'static str,
+    /// What it means, with its unit, for `dump-config`.
+    pub(super) meaning: &'static str,
+    /// A value that is fine, as in the file.
+    pub(super) example: &'static str,
+    /// Reads a value into the settings.
+    pub(super) set: fn(&mut Settings, &Value) -> Result<(), Expected>,
+    /// Shows the value in effect.
+    pub(super) show: fn(&Settings) -> Shown,
+}
+
+/// Other names of keys, and the key meant.
+pub(super) const ALIASES: [(&str, &str); 1] = [("out", "outdev")];
+
+/// Sets `checkpoint` by QEMU's property name; not shown, as `checkpoint` says it all.
+pub(super) const NOTIFY_DEV: Key = Key {
+    name: "notify_dev",
+    meaning: "QEMU's name: the same as checkpoint = \"notify:ADDR\"",
+    example: "\"unix:/run/colo/notify.sock\"",
+    set: |s, v| {
+        let text = v.as_text().ok_or_else(|| NOTIFY_SYNTAX.to_owned())?;
+        let address = text
+            .parse()
+            .map_err(|error| format!("{NOTIFY_SYNTAX} ({text:?} {error})"))?;
+        s.checkpoint.backend = CheckpointBackend::Notify(address);
+        Ok(())
+    },
+    show: |_| Shown::Unset,
+};
+
+const HOUR_MS: u64 = 3_600_000;
+const RUN_MODES: [(&str, RunMode); 2] = [("workers", RunMode::Workers), ("pipeline", RunMode::Pipeline)];
+const POLL_MODES: [(&str, PollMode); 2] = [("busy", PollMode::Busy), ("adaptive", PollMode::Adaptive)];
+const ACK_POLICIES: [(&str, AckPolicy); 2] = [("both", AckPolicy::Both), ("any", AckPolicy::Any)];
+const SEQUENCES: [(&str, SecondarySequence); 3] = [
+    ("auto", SecondarySequence::Auto),
+    ("translated", SecondarySequence::Translated),
+    ("raw", SecondarySequence::Raw),
+];
+
+/// Most threads the engine starts as workers.
+const WORKERS: RangeInclusive<u64> = 1..=64;
+/// Frames and connections: below 64 a single burst would not fit, above it memory would not.
+const MANY: RangeInclusive<u64> = 64..=4_194_304;
+
+/// Every key, in the order `dump-config` prints them.
+pub(super) static KEYS: [Key; 25] = [
+    Key {
+        name: "primary_in",
+        meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
+        example: "\"unix:/run/colo/primary.sock\"",
+        set: |s, v| port(v).map(|address| s.ports.primary_in = Some(address)),
+        show: |s| Shown::optional(s.ports.primary_in.as_ref()),
+    },
+    Key {
+        name: "secondary_in",
+        meaning: "the secondary VM's output, same syntax",
+        example: "\"unix:/run/colo/secondary.sock,listen\"",
+        set: |s, v| port(v).map(|address| s.ports.secondary_in = Some(address)),
+        show: |s| Shown::optional(s.ports.secondary_in.as_ref()),
+    },
+    Key {
+        name: "outdev",
+        meaning: "where released frames go, same syntax; also called out",
+        example: "\"unix:/run/colo/out.sock\"",
+        set: |s, v| port(v).map(|address| s.ports.out = Some(address)),
+        show: |s| Shown::optional(s.ports.out.as_ref()),
+    },
+    Key {
+        name: "vnet_hdr_support",
+        meaning: "frames on the sockets carry a virtio-net header, as with QEMU's property of this name",
+        example: "true",
+        set: |s, v| boolean(v).map(|flag| s.ports.vnet_hdr_support = flag),
+        show: |s| Shown::Boolean(s.ports.vnet_hdr_support),
+    },
+    Key {
+        name: "checkpoint",
+        meaning: "who takes checkpoints: \"notify:ADDR\" (QEMU's notify_dev) or \"none\" (a request commits by itself \
+                  after checkpoint_ms); colo compare wants it said",
+        example: "\"notify:unix:/run/colo/notify.sock\"",
+        set: |s, v| backend(v).map(|backend| s.checkpoint.backend = backend),
+        show: |s| match &s.checkpoint.backend {
+            CheckpointBackend::Notify(address) => Shown::Text(format!("notify:{address}")),
+            CheckpointBackend::None => Shown::text("none"),
+        },
+    },
+    Key {
+        name: "checkpoint_ms",
+        meaning: "with checkpoint = \"none\": a request commits after so many milliseconds, or \"never\"",
+        example: "5",
+        set: |s, v| commit_after(v).map(|after| s.checkpoint.none_commit_after = after),
+        show: |s| match s.checkpoint.none_commit_after {
+            CommitAfter::After(delay) => delay.into(),
+            CommitAfter::Never => Shown::text("never"),
+        },
+    },
+    Key {
+        name: "checkpoint_delay",
+        meaning: "milliseconds a mismatch waits for further ones before the request goes out",
+        example: "3",
+        set: |s, v| millis(v, &(0..=HOUR_MS)).map(|delay| s.checkpoint.delay = delay),
+        show: |s| s.checkpoint.delay.into(),
+    },
+    Key {
+        name: "min_checkpoint_interval",
+        meaning: "milliseconds from a commit to the next request, at least",
+        example: "100",
+        set: |s, v| millis(v, &(0..=HOUR_MS)).map(|interval| s.checkpoint.min_interval = interval),
+        show: |s| s.checkpoint.min_interval.into(),
+    },
+    Key {
+        name: "max_checkpoint_interval",
+        meaning: "milliseconds without a checkpoint before a periodic one; 0 or \"off\": none",
+        example: "10000",
+        set: |s, v| periodic(v).map(|interval| s.checkpoint.max_interval = interval),
+        show: |s| {
+            s.checkpoint
+                .max_interval
+                .map_or_else(|| Shown::text("off"), Shown::from)
+        },
+    },
+    Key {
+        name: "compare_timeout",
+        meaning: "milliseconds a frame waits for its partner before a checkpoint is asked for",
+        example: "400",
+        set: |s, v| millis(v, &(1..=HOUR_MS)).map(|timeout| s.compare.compare_timeout = timeout),
+        show: |s| s.compare.compare_timeout.into(),
+    },
+    Key {
+        name: "expired_scan_cycle",
+        meaning: "timer tick in milliseconds: a timeout fires at most this late; never above compare_timeout",
+        example: "10",
+        set: |s, v| millis(v, &(1..=HOUR_MS)).map(|tick| s.compare.expired_scan_cycle = tick),
+        show: |s| s.compare.expired_scan_cycle.into(),
+    },
+    Key {
+        name: "reorder_grace",
+        meaning: "milliseconds two differing datagrams may stay unmatched before that is a mismatch",
+        example: "20",
+        set: |s, v| millis(v, &(0..=HOUR_MS)).map(|grace| s.compare.reorder_grace = grace),
+        show: |s| s.compare.reorder_grace.into(),
+    },
+    Key {
+        name: "ack_policy",
+        meaning: "\"both\": no released ACK runs ahead of either guest; \"any\": of the faster one",
+        example: "\"both\"",
+        set: |s, v| choice(v, &ACK_POLICIES).map(|policy| s.compare.ack_policy = policy),
+        show: |s| Shown::word(&s.compare.ack_policy, &ACK_POLICIES),
+    },
+    Key {
+        name: "secondary_sequence",
+        meaning: "the secondary's sequence numbers: \"translated\" (by filter-rewriter), \"raw\", or \"auto\" to find out",
+        example: "\"auto\"",
+        set: |s, v| choice(v, &SEQUENCES).map(|sequence| s.compare.secondary_sequence = sequence),
+        show: |s| Shown::word(&s.compare.secondary_sequence, &SEQUENCES),
+    },
+    Key {
+        name: "max_queue_size",
+        meaning: "held packets per flow and side",
+        example: "1024",
+        set: |s, v| count(v, &(1..=1_048_576), "packets").map(|packets| s.compare.max_queue_size = packets),
+        show: |s| s.compare.max_queue_size.into(),
+    },
+    Key {
+        name: "max_connections",
+        meaning: "entries of the connection table",
+        example: "65536",
+        set: |s, v| count(v, &MANY, "connections").map(|entries| s.limits.max_connections = entries),
+        show: |s| s.limits.max_connections.into(),
+    },
+    Key {
+        name: "max_held_frames",
+        meaning: "held frames per side; the frame pool is sized by it",
+        example: "65536",
+        set: |s, v| count(v, &MANY, "frames").map(|frames| s.limits.max_held_frames = frames),
+        show: |s| s.limits.max_held_frames.into(),
+    },
+    Key {
+        name: "max_gso_frames",
+        meaning: "frames per side that are longer than a jumbo frame (segmentation offload)",
+        example: "64",
+        set: |s, v| count(v, &(1..=65_536), "frames").map(|frames| s.limits.max_gso_frames = frames),
+        show: |s| s.limits.max_gso_frames.into(),
+    },
+    Key {
+        name: "workers",
+        meaning: "worker threads, one shard each",
+        example: "2",
+        set: |s, v| count(v, &WORKERS, "threads").map(|threads| s.runtime.workers = threads),
+        show: |s| s.runtime.workers.into(),
+    },
+    Key {
+        name: "cores",
+        meaning: "core numbers to pin threads to, as \"0,1\" or [0, 1]; not given: all, in order",
+        example: "[0, 1]",
+        set: |s, v| core_list(v).map(|cores| s.runtime.cores = cores),
+        show: |s| {
+            if s.runtime.cores.is_empty() {
+                Shown::Unset
+            } else {
+                Shown::List(s.runtime.cores.clone())
+            }
+        },
+    },
+    Key {
+        name: "run_mode",
+        meaning: "\"workers\": every core receives and compares; \"pipeline\": receive cores hand to shard cores",
+        example: "\"workers\"",
+        set: |s, v| choice(v, &RUN_MODES).map(|mode| s.runtime.run_mode = mode),
+        show: |s| Shown::word(&s.runtime.run_mode, &RUN_MODES),
+    },
+    Key {
+        name: "poll",
+        meaning: "\"busy\": idle threads spin; \"adaptive\": they sleep after a while",
+        example: "\"adaptive\"",
+        set: |s, v| choice(v, &POLL_MODES).map(|mode| s.runtime.poll = mode),
+        show: |s| Shown::word(&s.runtime.poll, &POLL_MODES),
+    },
+    Key {
+        name: "metrics",
+        meaning: "address and port of /metrics, /healthz, /readyz and /status, or \"off\"",
+        example: "\"127.0.0.1:9420\"",
+        set: |s, v| metrics(v).map(|address| s.metrics = address),
+        show: |s| s.metrics.map_or_else(|| Shown::text("off"), Shown::text),
+    },
+    Key {
+        name: "log",
+        meaning: "error, warn, info, debug, trace or off; per module as in \"info,colo_engine::checkpoint=debug\"",
+        example: "\"info\"",
+        set: |s, v| log_filter(v).map(|filter| s.log = filter),
+        show: |s| Shown::text(&s.log),
+    },
+    NOTIFY_DEV,
+];
+
+/// The row of a key or alias.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    let name = ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, key)| key);
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known name most like `name`.
+pub(super) fn nearest(name: &str) -> &'static str {
+    let names = KEYS
+        .iter()
+        .map(|key| key.name)
+        .chain(ALIASES.iter().map(|(alias, _)| *alias));
+    // Jaro-Winkler is quadratic: a monster of a key needs no exact answer.
+    let head: String = name.chars().take(64).collect();
+    let near = |known: &str| strsim::jaro_winkler(known, &head);
+    names
+        .max_by(|a, b| near(a).total_cmp(&near(b)))
+        .unwrap_or("workers")
+}
+
+fn port(value: &Value) -> Result<PortAddress, Expected> {
+    let text = value.as_text().ok_or_else(|| PORT_SYNTAX.to_owned())?;
+    text.parse()
+        .map_err(|error| format!("{PORT_SYNTAX} ({text:?} {error})"))
+}
+
+fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
+    let text = value.as_text().unwrap_or_default();
+    if text == "none" {
+        return Ok(CheckpointBackend::None);
+    }
+    let syntax = format!("\"none\" or notify: with {NOTIFY_SYNTAX}");
+    let address = text.strip_prefix("notify:").ok_or_else(|| syntax.clone())?;
+    let address = address
+        .parse()
+        .map_err(|error| format!("{syntax} ({address:?} {error})"))?;
+    Ok(CheckpointBackend::Notify(address))
+}
+
+fn commit_after(value: &Value) -> Result<CommitAfter, Expected> {
+    if value.as_text() == Some("never") {
+        return Ok(CommitAfter::Never);
+    }
+    millis(value, &(0..=HOUR_MS))
+        .map(CommitAfter::After)
+        .map_err(|wanted| wanted + ", or \"never\"")
+}
+
+fn periodic(value: &Value) -> Result<Option<Duration>, Expected> {
+    if value.as_text() == Some("off") {
+        return Ok(None);
+    }
+    let interval = millis(value, &(0..=HOUR_MS)).map_err(|wanted| wanted + ", or \"off\"")?;
+    Ok(Some(interval).filter(|interval| !interval.is_zero()))
+}
+
+fn metrics(value: &Value) -> Result<Option<SocketAddr>, Expected> {
+    let text = value.as_text().unwrap_or_default();
+    if text == "off" {
+        return Ok(None);
+    }
+    // Resolving names is left out on purpose: only this one is known without asking anybody.
+    let numeric = text
+        .strip_prefix("localhost:")
+        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    numeric
+        .parse()
+        .map(Some)
+        .map_err(|_| "a numeric address with a port, or \"off\"".to_owned())
+}
+
+fn log_filter(value: &Value) -> Result<String, Expected> {
+    let expected =
+        || "error, warn, info, debug, trace or off, or MODULE=LEVEL with commas between".to_owned();
+    let text = value.as_text().ok_or_else(expected)?;
+    let is_level = |word: &str| {
+        ["error", "warn", "info", "debug", "trace", "off"]
+            .iter()
+            .any(|level| word.eq_ignore_ascii_case(level))
+    };
+    // The filter takes a lone word for the name of a module: `--log inof` would silence everything.
+    let fits = text
+        .split(',')
+        .all(|part| part.contains('=') || is_level(part.trim()));
+    if fits && EnvFilter::try_new(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(expected())
+    }
+}

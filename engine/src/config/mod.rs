@@ -1,0 +1,25 @@
+//! Configuration: TOML file, flags and `--set` → validated [`Settings`].
+//!
+//! [`Sources`] says what is merged, [`Sources::load`] does it and either gives settings that hold together or one
+//! sentence that says what is wrong, where, and how to mend it. The data plane gets plain structs; no clap or serde
+//! type leaves this module.
+
+mod address;
+mod dump;
+mod error;
+mod keys;
+mod load;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod value;
+
+pub use address::{AddressError, NotifyAddress, PortAddress};
+pub use dump::{dump_json, dump_toml};
+pub use error::{ConfigError, Place, Subject};
+pub use load::Sources;
+pub use settings::{
+    AckPolicy, CheckpointBackend, CheckpointSettings, CommitAfter, CompareSettings, LimitSettings, PollMode,
+    PortSettings, Ports, Purpose, RunMode, RuntimeSettings, SecondarySequence, Settings,
+};

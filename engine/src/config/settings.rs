@@ -1,0 +1,223 @@
+//! What the engine is told: plain, typed, validated values and their defaults.
+//!
+//! Nothing in here knows where a value came from (file, flag, `--set`) or how it is written there; see the sibling
+//! modules for that. The small structs are what the cores get: each takes only the part it needs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::address::{NotifyAddress, PortAddress};
+
+/// Which command the settings are for; it decides some defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// `colo compare`: live traffic between two real VMs.
+    Compare,
+    /// `colo demo`: live traffic between two embedded guests.
+    Demo,
+    /// `colo replay`: captures in virtual time; no delay before a checkpoint, no periodic ones.
+    Replay,
+}
+
+/// Everything the engine is told, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where frames come from and go to.
+    pub ports: PortSettings,
+    /// When a frame may leave.
+    pub compare: CompareSettings,
+    /// When a checkpoint is asked for and who is asked.
+    pub checkpoint: CheckpointSettings,
+    /// Threads and cores.
+    pub runtime: RuntimeSettings,
+    /// What nothing may grow beyond.
+    pub limits: LimitSettings,
+    /// Where the metrics server listens; `None` when it is off.
+    pub metrics: Option<SocketAddr>,
+    /// Filter of log lines in the syntax of `tracing-subscriber`, e.g. `info` or `info,colo_engine::shard=debug`.
+    pub log: String,
+}
+
+/// The ports, as far as they are given; [`PortSettings::complete`] asks for all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSettings {
+    /// The primary VM's output.
+    pub primary_in: Option<PortAddress>,
+    /// The secondary VM's output.
+    pub secondary_in: Option<PortAddress>,
+    /// Where released frames go.
+    pub out: Option<PortAddress>,
+    /// Every frame on the sockets carries a virtio-net header, and so does every message *to* `notify_dev` (QEMU's
+    /// property of the same name).
+    pub vnet_hdr_support: bool,
+}
+
+/// The ports of `colo compare`, none missing; `vnet_hdr_support` is already folded into the addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The primary VM's output.
+    pub primary_in: PortAddress,
+    /// The secondary VM's output.
+    pub secondary_in: PortAddress,
+    /// Where released frames go.
+    pub out: PortAddress,
+}
+
+/// When a frame may leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareSettings {
+    /// A frame that waits longer than this for its partner asks for a checkpoint.
+    pub compare_timeout: Duration,
+    /// Timer tick: a timeout fires at most this much late.
+    pub expired_scan_cycle: Duration,
+    /// How long two differing heads of a datagram flow may stay unmatched before they count as a mismatch.
+    pub reorder_grace: Duration,
+    /// Whose acknowledgement a released one may not run ahead of.
+    pub ack_policy: AckPolicy,
+    /// How the secondary's sequence numbers relate to the primary's.
+    pub secondary_sequence: SecondarySequence,
+    /// Held packets per flow and side.
+    pub max_queue_size: usize,
+}
+
+/// Rule 3 of the TCP release rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckPolicy {
+    /// At most what both guests have acknowledged: a client byte acknowledged is a byte the secondary has.
+    Both,
+    /// At most what either guest has acknowledged: no waiting for the secondary's delayed ACKs, and no such promise.
+    Any,
+}
+
+/// How the secondary's sequence numbers relate to the primary's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondarySequence {
+    /// Found out per connection at the first secondary segment after the SYN.
+    Auto,
+    /// A rewriter in front has translated them into the primary's space.
+    Translated,
+    /// The secondary's own; the offset is learnt from the two SYNs.
+    Raw,
+}
+
+/// When a checkpoint is asked for and who is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointSettings {
+    /// Who takes checkpoints.
+    pub backend: CheckpointBackend,
+    /// Shortest time from a commit to the next request.
+    pub min_interval: Duration,
+    /// How long a mismatch waits for further ones before the request goes out.
+    pub delay: Duration,
+    /// Longest epoch without a request; `None`: no periodic checkpoints.
+    pub max_interval: Option<Duration>,
+    /// When a request commits under [`CheckpointBackend::None`].
+    pub none_commit_after: CommitAfter,
+}
+
+/// Who takes checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointBackend {
+    /// QEMU's `notify_dev` protocol at this address.
+    Notify(NotifyAddress),
+    /// Nobody: a request commits by itself, see [`CommitAfter`]. For replay, demo and measurements.
+    None,
+}
+
+/// When a request commits without a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitAfter {
+    /// This long after the request.
+    After(Duration),
+    /// It never does.
+    Never,
+}
+
+/// Threads and cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// Worker threads, one shard each; at least 1.
+    pub workers: usize,
+    /// Core numbers to pin threads to, in order; empty: all cores of the machine, in order.
+    pub cores: Vec<usize>,
+    /// How threads share the work.
+    pub run_mode: RunMode,
+    /// What an idle thread does.
+    pub poll: PollMode,
+}
+
+/// How threads share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunMode {
+    /// Every core receives and compares.
+    Workers,
+    /// Receive cores hand to shard cores.
+    Pipeline,
+}
+
+/// What an idle thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollMode {
+    /// Spins: lowest latency, a whole core each.
+    Busy,
+    /// Spins for a while, then sleeps until a port is readable.
+    Adaptive,
+}
+
+/// What nothing may grow beyond.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Entries of the connection table, over all shards.
+    pub max_connections: usize,
+    /// Held frames per side, over all shards; also sizes the frame pool.
+    pub max_held_frames: usize,
+    /// Frames longer than one jumbo frame (segmentation offload, up to 69,632 bytes) per side; sizes their pool.
+    pub max_gso_frames: usize,
+}
+
+impl Settings {
+    /// What holds when nothing is set.
+    pub fn defaults(purpose: Purpose) -> Self {
+        let (delay, max_interval) = match purpose {
+            Purpose::Compare | Purpose::Demo => (Duration::from_millis(3), Some(Duration::from_secs(10))),
+            Purpose::Replay => (Duration::ZERO, None),
+        };
+        Self {
+            ports: PortSettings::default(),
+            compare: CompareSettings::default(),
+            checkpoint: CheckpointSettings {
+                backend: CheckpointBackend::None,
+                min_interval: Duration::from_millis(100),
+                delay,
+                max_interval,
+                none_commit_after: CommitAfter::After(Duration::from_millis(5)),
+            },
+            runtime: RuntimeSettings {
+                workers: 1,
+                cores: Vec::new(),
+                run_mode: RunMode::Workers,
+                poll: PollMode::Adaptive,
+            },
+            limits: LimitSettings {
+                max_connections: 65_536,
+                max_held_frames: 65_536,
+                max_gso_frames: 64,
+            },
+            metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for CompareSettings {
+    fn default() -> Self {
+        Self {
+            compare_timeout: Duration::from_millis(400),
+            expired_scan_cycle: Duration::from_millis(10),
+            reorder_grace: Duration::from_millis(20),
+            ack_policy: AckPolicy::Both,
+            secondary_sequence: SecondarySequence::Auto,
+            max_queue_size: 1024,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Checks over several keys, and of cores against the machine.
+//!
+//! A check of one key alone is in its row of `keys`.
+
+use super::address::PORT_SYNTAX;
+use super::error::{ConfigError, Subject};
+use super::load::Given;
+use super::settings::{CheckpointBackend, PortSettings, Ports, Settings};
+
+/// What the checks have to know of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// Core numbers this process may run on; empty when the system does not say.
+    pub(super) cores: Vec<usize>,
+}
+
+impl Machine {
+    /// The one we run on.
+    pub(super) fn this() -> Self {
+        let ids = core_affinity::get_core_ids().unwrap_or_default();
+        Self {
+            cores: ids.into_iter().map(|core| core.id).collect(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let numbers: Vec<String> = self.cores.iter().map(usize::to_string).collect();
+        numbers.join(",")
+    }
+}
+
+impl PortSettings {
+    /// All ports, or the sentence that names the missing one.
+    pub fn complete(&self) -> Result<Ports, ConfigError> {
+        let need = |port: &Option<_>, flag, key| {
+            port.clone().ok_or(ConfigError::MissingPort {
+                flag,
+                key,
+                syntax: PORT_SYNTAX,
+            })
+        };
+        let ports = Ports {
+            primary_in: need(&self.primary_in, "primary-in", "primary_in")?,
+            secondary_in: need(&self.secondary_in, "secondary-in", "secondary_in")?,
+            out: need(&self.out, "out", "outdev")?,
+        };
+        if !self.vnet_hdr_support {
+            return Ok(ports);
+        }
+        Ok(Ports {
+            primary_in: ports.primary_in.with_virtio_headers(),
+            secondary_in: ports.secondary_in.with_virtio_headers(),
+            out: ports.out.with_virtio_headers(),
+        })
+    }
+}
+
+/// Defaults that would contradict what somebody set give way.
+pub(super) fn adjust_defaults(settings: &mut Settings, given: &Given) {
+    let timeout = settings.compare.compare_timeout;
+    if !given.contains_key("expired_scan_cycle") {
+        settings.compare.expired_scan_cycle = settings.compare.expired_scan_cycle.min(timeout);
+    }
+    if !given.contains_key("max_queue_size") {
+        settings.compare.max_queue_size = settings
+            .compare
+            .max_queue_size
+            .min(settings.limits.max_held_frames);
+    }
+    if let (Some(max), false) = (
+        settings.checkpoint.max_interval,
+        given.contains_key("min_checkpoint_interval"),
+    ) {
+        settings.checkpoint.min_interval = settings.checkpoint.min_interval.min(max);
+    }
+    if given.contains_key("min_checkpoint_interval") && !given.contains_key("max_checkpoint_interval") {
+        let min = settings.checkpoint.min_interval;
+        settings.checkpoint.max_interval = settings.checkpoint.max_interval.map(|max| max.max(min));
+    }
+}
+
+/// Everything that no single key can tell.
+pub(super) fn check(settings: &Settings, given: &Given, machine: &Machine) -> Result<(), ConfigError> {
+    let subject = |key: &str| Subject {
+        place: given.get(key).cloned().unwrap_or_default(),
+        key: key.to_owned(),
+    };
+    check_cores(settings, machine, &subject)?;
+    let (tick, timeout) = (
+        settings.compare.expired_scan_cycle,
+        settings.compare.compare_timeout,
+    );
+    if tick > timeout {
+        return Err(ConfigError::TickAboveTimeout {
+            subject: subject("expired_scan_cycle"),
+            tick: tick.as_millis(),
+            timeout: timeout.as_millis(),
+        });
+    }
+    let min = settings.checkpoint.min_interval;
+    if let Some(max) = settings.checkpoint.max_interval.filter(|max| *max < min) {
+        return Err(ConfigError::MinAboveMax {
+            subject: subject("min_checkpoint_interval"),
+            min: min.as_millis(),
+            max: max.as_millis(),
+        });
+    }
+    let (queue, held) = (settings.compare.max_queue_size, settings.limits.max_held_frames);
+    if queue > held {
+        return Err(ConfigError::QueueAboveHeld {
+            subject: subject("max_queue_size"),
+            queue,
+            held,
+        });
+    }
+    check_addresses(settings, &subject)
+}
+
+fn check_cores(
+    settings: &Settings,
+    machine: &Machine,
+    subject: &dyn Fn(&str) -> Subject,
+) -> Result<(), ConfigError> {
+    let cores = &settings.runtime.cores;
+    for (at, core) in cores.iter().enumerate() {
+        if cores[..at].contains(core) {
+            return Err(ConfigError::CoreTwice {
+                subject: subject("cores"),
+                core: *core,
+            });
+        }
+        if !machine.cores.is_empty() && !machine.cores.contains(core) {
+            let have = machine.describe();
+            return Err(ConfigError::NoSuchCore {
+                subject: subject("cores"),
+                core: *core,
+                have,
+            });
+        }
+    }
+    let workers = settings.runtime.workers;
+    if !cores.is_empty() && workers > cores.len() {
+        return Err(ConfigError::TooFewCores {
+            subject: subject("workers"),
+            workers,
+            cores: cores.len(),
+        });
+    }
+    Ok(())
+}
+
+fn check_addresses(settings: &Settings, subject: &dyn Fn(&str) -> Subject) -> Result<(), ConfigError> {
+    let ports = [
+        ("primary_in", &settings.ports.primary_in),
+        ("secondary_in", &settings.ports.secondary_in),
+        ("outdev", &settings.ports.out),
+    ];
+    let mut seen: Vec<(&'static str, String)> = Vec::new();
+    let endpoints = ports
+        .iter()
+        .filter_map(|(key, port)| Some((*key, port.as_ref()?.endpoint())));
+    let notify = match &settings.checkpoint.backend {
+        CheckpointBackend::Notify(address) => Some(("checkpoint", address.endpoint())),
+        CheckpointBackend::None => None,
+    };
+    let metrics = settings.metrics.filter(|address| address.port() != 0);
+    let metrics = metrics.map(|address| ("metrics", format!("tcp:{address}")));
+    for (key, endpoint) in endpoints.chain(notify).chain(metrics) {
+        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == endpoint) {
+            return Err(ConfigError::SameAddress {
+                subject: subject(key),
+                address: endpoint,
+                other,
+            });
+        }
+        seen.push((key, endpoint));
+    }
+    Ok(())
+}
