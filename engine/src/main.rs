@@ -1,3 +1,8 @@
-//! The `colo` command.
+//! The `colo` command; everything is in [`colo_engine::cli`].
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    colo_engine::cli::main()
+}

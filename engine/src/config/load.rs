@@ -93,7 +93,7 @@ impl Sources {
             apply(&mut settings, &mut given, Place::Set, key.trim(), &value)?;
         }
         validate::adjust_defaults(&mut settings, &given);
-        validate::check(&settings, &given, machine)?;
+        validate::check(&settings, &given, machine, self.purpose)?;
         Ok((settings, given))
     }
 }

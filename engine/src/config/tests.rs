@@ -1,3 +1,5 @@
+//! Bad input to exact sentences, precedence, round trips, and nothing ever panics.
+
 use std::path::PathBuf;
 
 use proptest::prelude::*;

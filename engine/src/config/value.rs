@@ -214,7 +214,7 @@ impl fmt::Display for Shown {
             Self::Boolean(flag) => write!(f, "{flag}"),
             Self::Text(text) => f.write_str(&toml::Value::String(text.clone()).to_string()),
             Self::List(items) => write!(f, "{items:?}"),
-            Self::Unset => f.write_str("(none)"),
+            Self::Unset => f.write_str("not set"),
         }
     }
 }

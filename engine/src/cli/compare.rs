@@ -1,0 +1,100 @@
+//! `colo compare`: in place of QEMU's colo-compare.
+
+use std::process::ExitCode;
+
+use super::common::{JsonArg, LogArg, SettingArgs, ThreadArgs};
+use super::output::Format;
+use super::{launch, logging};
+use crate::config::{Ports, Purpose, Settings};
+
+/// Compare two VMs' output in place of QEMU's colo-compare
+///
+/// Reads what the primary and the secondary VM send, lets a frame of the primary out as soon as the secondary has sent
+/// the same, and asks for a checkpoint when they differ. Starts whichever side connects first.
+///
+/// Ports: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] (QEMU socket framing), pcap:FILE.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  colo compare --primary-in tcp:127.0.0.1:9001 --secondary-in tcp:0.0.0.0:9004,listen --out tcp:127.0.0.1:9005 \\
+      --checkpoint notify:unix:/run/colo/notify.sock,listen
+  colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy
+  colo compare --config colo.toml --set compare_timeout=200 --set max_queue_size=4096")]
+pub(super) struct Args {
+    /// The primary VM's output (QEMU: `primary_in`)
+    #[arg(long, value_name = "PORT")]
+    primary_in: Option<String>,
+    /// The secondary VM's output (QEMU: `secondary_in`)
+    #[arg(long, value_name = "PORT")]
+    secondary_in: Option<String>,
+    /// Where released frames go (QEMU: `outdev`)
+    #[arg(long, value_name = "PORT")]
+    out: Option<String>,
+    /// Who takes checkpoints: notify:ADDR (QEMU: `notify_dev`), or none, where requests commit by themselves
+    #[arg(long, value_name = "notify:ADDR|none")]
+    checkpoint: Option<String>,
+    /// With --checkpoint none: a request commits after so many milliseconds [default: 5]
+    #[arg(long, value_name = "MS|never")]
+    checkpoint_ms: Option<String>,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    /// Cores to pin threads to, in order, as in 0,1 [default: all]
+    #[arg(long, value_name = "LIST")]
+    cores: Option<String>,
+    /// What idle threads do: busy spins, adaptive sleeps after a while [default: adaptive]
+    #[arg(long, value_name = "busy|adaptive")]
+    poll: Option<String>,
+    /// Longest wait of a frame for its partner before a checkpoint is asked for [default: 400]
+    #[arg(long, value_name = "MS")]
+    compare_timeout: Option<String>,
+    /// Where /metrics, /healthz, /readyz and /status are served [default: 127.0.0.1:9420]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    metrics: Option<String>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    #[command(flatten)]
+    log: LogArg,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+/// What `colo compare` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareOptions {
+    /// Everything but the ports.
+    pub settings: Settings,
+    /// The three ports, none missing.
+    pub ports: Ports,
+    /// How the summary at the end is written.
+    pub format: Format,
+}
+
+impl Args {
+    pub(super) fn options(&self) -> anyhow::Result<CompareOptions> {
+        let sources = self.settings.sources(Purpose::Compare);
+        let sources = self
+            .threads
+            .add_to(sources)
+            .flag("primary_in", self.primary_in.as_ref())
+            .flag("secondary_in", self.secondary_in.as_ref())
+            .flag("outdev", self.out.as_ref())
+            .flag("checkpoint", self.checkpoint.as_ref())
+            .flag("checkpoint_ms", self.checkpoint_ms.as_ref())
+            .flag("cores", self.cores.as_ref())
+            .flag("poll", self.poll.as_ref())
+            .flag("compare_timeout", self.compare_timeout.as_ref())
+            .flag("metrics", self.metrics.as_ref())
+            .flag("log", self.log.log.as_ref());
+        let (settings, ports) = sources.load_live()?;
+        Ok(CompareOptions {
+            settings,
+            ports,
+            format: Format::from_flag(&self.json),
+        })
+    }
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let options = args.options()?;
+    logging::start(&options.settings.log)?;
+    launch::compare(&options)
+}
