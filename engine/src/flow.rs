@@ -192,7 +192,9 @@ impl FlowHasher {
 
     /// With a key derived from a seed.
     pub fn seeded(seed: u64) -> Self {
-        Self { state: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0x9e37_79b9_7f4a_7c15) }
+        Self {
+            state: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0x9e37_79b9_7f4a_7c15),
+        }
     }
 
     /// The hash of a flow.

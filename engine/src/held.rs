@@ -204,6 +204,16 @@ impl HeldFrames {
         self.get(self.by_arrival[side].head()?)
     }
 
+    /// The frames that one side sent, in the order they came.
+    pub fn iter(&self, side: Side) -> impl Iterator<Item = &Held> {
+        let mut at = self.by_arrival[side].head;
+        std::iter::from_fn(move || {
+            let slot = self.slot(at)?;
+            at = slot.in_shard.next;
+            slot.held.as_ref()
+        })
+    }
+
     #[inline(always)]
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot> {
         self.slots.get_mut(usize::try_from(index).ok()?)

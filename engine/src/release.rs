@@ -27,8 +27,7 @@ pub(crate) fn obstacle(
         return Some(WaitsFor::Checkpoint);
     }
     let secondary = &incarnation.streams.secondary;
-    if !placed.range.is_empty()
-        && secondary.reach.is_none_or(|reach| reach.next.is_before(placed.range.end))
+    if !placed.range.is_empty() && secondary.reach.is_none_or(|reach| reach.next.is_before(placed.range.end))
     {
         return Some(WaitsFor::Secondary);
     }

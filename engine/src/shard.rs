@@ -107,6 +107,11 @@ impl Shard {
         self.store.held.bytes(side)
     }
 
+    /// The frames held of one side, by their place in their input, oldest first.
+    pub fn held_ordinals(&self, side: Side) -> impl Iterator<Item = u64> {
+        self.store.held.iter(side).map(|held| held.frame.ordinal())
+    }
+
     /// Asks for the memory that a frame will need, ahead of [`handle`](Self::handle).
     #[inline(always)]
     pub fn prefetch(&self, work: &Work) {

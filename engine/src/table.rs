@@ -147,9 +147,8 @@ impl Table {
         for _ in 0..SWEEP.min(self.entries.len()) {
             let index = self.hand;
             self.hand = (self.hand + 1) % self.entries.len();
-            let expired = self.entries[index]
-                .as_ref()
-                .is_some_and(|entry| entry.connection.is_expired(settings, now));
+            let expired =
+                self.entries[index].as_ref().is_some_and(|entry| entry.connection.is_expired(settings, now));
             if expired {
                 self.remove(index);
             }
@@ -202,9 +201,10 @@ impl Table {
 
     /// All connections, with their indices.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
-        self.entries.iter().enumerate().filter_map(|(index, entry)| {
-            Some((u32::try_from(index).ok()?, &entry.as_ref()?.connection))
-        })
+        self.entries
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| Some((u32::try_from(index).ok()?, &entry.as_ref()?.connection)))
     }
 }
 

@@ -74,11 +74,7 @@ impl ChardevPort {
     /// # Errors
     /// [`PortError::Os`] when the address cannot be listened on or the host has no address.
     pub fn new(settings: &ChardevSettings) -> Result<Self, PortError> {
-        Ok(Self::with_link(
-            Link::new(settings)?,
-            settings.framing,
-            settings.to_string(),
-        ))
+        Ok(Self::with_link(Link::new(settings)?, settings.framing, settings.to_string()))
     }
 
     /// A port on one end of a connected pair. When the other end goes it stays down for good.
@@ -150,9 +146,7 @@ impl ChardevPort {
             .inbox
             .unfinished()
             .map(|(have, whole)| format!("{how}, in the middle of a frame ({have} of {whole} bytes)"));
-        self.close(LinkEvent::Down {
-            reason: missing.unwrap_or_else(|| how.to_owned()),
-        });
+        self.close(LinkEvent::Down { reason: missing.unwrap_or_else(|| how.to_owned()) });
         RxState::Down
     }
 
@@ -252,9 +246,6 @@ impl Port for ChardevPort {
     }
 
     fn caps(&self) -> Caps {
-        Caps {
-            virtio_header: self.framing == Framing::VnetHeader,
-            fixed_virtio_header: VirtioHeader::NONE,
-        }
+        Caps { virtio_header: self.framing == Framing::VnetHeader, fixed_virtio_header: VirtioHeader::NONE }
     }
 }

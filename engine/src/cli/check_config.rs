@@ -25,10 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let sources = Sources {
-        file: Some(args.file.clone()),
-        ..Sources::new(Purpose::Compare)
-    };
+    let sources = Sources { file: Some(args.file.clone()), ..Sources::new(Purpose::Compare) };
     let settings = match (sources.load(), Format::from_flag(&args.json)) {
         (Ok(settings), _) => settings,
         (Err(error), Format::Text) => return Err(error.into()),
@@ -51,10 +48,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         (Format::Text, None) => print(&format!("{}: ok", args.file.display()))?,
         (Format::Text, Some(missing)) => {
-            print(&format!(
-                "{}: ok (for colo compare: {missing})",
-                args.file.display()
-            ))?;
+            print(&format!("{}: ok (for colo compare: {missing})", args.file.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -18,11 +18,7 @@ pub(super) struct SettingArgs {
 
 impl SettingArgs {
     pub(super) fn sources(&self, purpose: Purpose) -> Sources {
-        Sources {
-            file: self.config.clone(),
-            set: self.set.clone(),
-            ..Sources::new(purpose)
-        }
+        Sources { file: self.config.clone(), set: self.set.clone(), ..Sources::new(purpose) }
     }
 }
 
@@ -55,8 +51,6 @@ pub(super) struct ThreadArgs {
 
 impl ThreadArgs {
     pub(super) fn add_to(&self, sources: Sources) -> Sources {
-        sources
-            .flag("workers", self.workers.as_ref())
-            .flag("run_mode", self.run_mode.as_ref())
+        sources.flag("workers", self.workers.as_ref()).flag("run_mode", self.run_mode.as_ref())
     }
 }

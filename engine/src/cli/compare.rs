@@ -85,11 +85,7 @@ impl Args {
             .flag("metrics", self.metrics.as_ref())
             .flag("log", self.log.log.as_ref());
         let (settings, ports) = sources.load_live()?;
-        Ok(CompareOptions {
-            settings,
-            ports,
-            format: Format::from_flag(&self.json),
-        })
+        Ok(CompareOptions { settings, ports, format: Format::from_flag(&self.json) })
     }
 }
 

@@ -96,9 +96,7 @@ fn share(text: &str) -> Result<f64, String> {
 fn rate(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok();
     let fits = |rate: &f64| (0.001..=1e9).contains(rate);
-    number
-        .filter(fits)
-        .ok_or_else(|| "it must be a number of requests a second above 0".to_owned())
+    number.filter(fits).ok_or_else(|| "it must be a number of requests a second above 0".to_owned())
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {

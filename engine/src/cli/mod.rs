@@ -36,13 +36,7 @@ pub const MISMATCH: u8 = 3;
 /// COLO proxy engine: compares what a primary and a secondary VM send, lets matching output go at once, and asks for a
 /// checkpoint only when they differ.
 #[derive(Debug, Parser)]
-#[command(
-    name = "colo",
-    version,
-    propagate_version = true,
-    subcommand_required = true,
-    max_term_width = 110
-)]
+#[command(name = "colo", version, propagate_version = true, subcommand_required = true, max_term_width = 110)]
 #[command(after_help = "Start with `colo demo`: it needs no VM, no privileges and no configuration.")]
 struct Cli {
     #[command(subcommand)]
@@ -88,11 +82,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if is_help || !error.use_stderr() {
         // A reader that has gone is no failure.
         let _ = error.print();
-        return if is_help {
-            ExitCode::from(USAGE)
-        } else {
-            ExitCode::SUCCESS
-        };
+        return if is_help { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
     }
     let text = error.render().to_string();
     output::complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
@@ -116,9 +106,5 @@ fn sentence(error: &anyhow::Error) -> String {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage =
         |cause: &(dyn std::error::Error + 'static)| cause.is::<ConfigError>() || cause.is::<UsageError>();
-    if error.chain().any(is_usage) {
-        USAGE
-    } else {
-        FAILED
-    }
+    if error.chain().any(is_usage) { USAGE } else { FAILED }
 }

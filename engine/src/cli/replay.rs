@@ -94,21 +94,15 @@ impl Args {
             secondary: self.secondary.clone(),
             released: self.released.clone(),
             verdicts: self.verdicts.clone(),
-            on_mismatch: if self.fail_on_mismatch {
-                OnMismatch::Fail
-            } else {
-                OnMismatch::Succeed
-            },
+            on_mismatch: if self.fail_on_mismatch { OnMismatch::Fail } else { OnMismatch::Succeed },
             format: Format::from_flag(&self.json),
         })
     }
 
     /// Refuses to write over a file that is read, or two things into one file.
     fn check_outputs(&self) -> Result<(), UsageError> {
-        let mut taken = vec![
-            ("--primary", self.primary.as_path()),
-            ("--secondary", self.secondary.as_path()),
-        ];
+        let mut taken =
+            vec![("--primary", self.primary.as_path()), ("--secondary", self.secondary.as_path())];
         for (flag, path) in [("--released", &self.released), ("--verdicts", &self.verdicts)] {
             let Some(path) = path else { continue };
             if let Some((other, _)) = taken.iter().find(|(_, known)| same_file(known, path)) {

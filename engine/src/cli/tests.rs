@@ -9,9 +9,7 @@ use super::*;
 use crate::config::{CheckpointBackend, CommitAfter, PollMode, PortAddress, RunMode};
 
 fn parse(line: &str) -> Command {
-    Cli::try_parse_from(line.split_whitespace())
-        .map(|cli| cli.command)
-        .expect(line)
+    Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command).expect(line)
 }
 
 fn compare(line: &str) -> anyhow::Result<CompareOptions> {
@@ -37,23 +35,12 @@ fn the_command_line_is_sound() {
 fn every_help_has_an_example_and_none_knows_what_is_not_real() {
     let mut command = Cli::command();
     command.build();
-    for sub in command
-        .get_subcommands_mut()
-        .filter(|sub| sub.get_name() != "help")
-    {
+    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
         let help = sub.render_long_help().to_string();
         assert!(help.contains("Examples:"), "{help}");
-        for absent in [
-            "--ctl",
-            "--policy",
-            "--mode ",
-            "--capture",
-            "--fault",
-            "--diverged",
-            "qmp:",
-            "exec:",
-            "dpdk:",
-        ] {
+        for absent in
+            ["--ctl", "--policy", "--mode ", "--capture", "--fault", "--diverged", "qmp:", "exec:", "dpdk:"]
+        {
             assert!(!help.contains(absent), "{absent} in {help}");
         }
     }
@@ -67,19 +54,13 @@ fn compare_flags_become_options() {
          --set reorder_grace=7 --log debug --json",
     )
     .expect("options");
-    assert_eq!(
-        options.ports.primary_in,
-        PortAddress::Chardev("unix:/p".to_owned())
-    );
+    assert_eq!(options.ports.primary_in, PortAddress::Chardev("unix:/p".to_owned()));
     assert_eq!(options.ports.out, PortAddress::Pcap("o.pcap".into()));
     assert_eq!(options.settings.checkpoint.none_commit_after, CommitAfter::Never);
     assert_eq!(options.settings.runtime.cores, vec![0]);
     assert_eq!(options.settings.runtime.run_mode, RunMode::Pipeline);
     assert_eq!(options.settings.runtime.poll, PollMode::Busy);
-    assert_eq!(
-        options.settings.compare.compare_timeout,
-        Duration::from_millis(200)
-    );
+    assert_eq!(options.settings.compare.compare_timeout, Duration::from_millis(200));
     assert_eq!(options.settings.compare.reorder_grace, Duration::from_millis(7));
     assert_eq!(options.settings.metrics, None);
     assert_eq!(options.settings.log, "debug");
@@ -93,10 +74,7 @@ fn replay_flags_become_options() {
          --set checkpoint=notify:unix:/n --fail-on-mismatch",
     )
     .expect("options");
-    assert_eq!(
-        options.settings.checkpoint.none_commit_after,
-        CommitAfter::After(Duration::from_millis(9))
-    );
+    assert_eq!(options.settings.checkpoint.none_commit_after, CommitAfter::After(Duration::from_millis(9)));
     assert_eq!(options.settings.checkpoint.backend, CheckpointBackend::None);
     assert_eq!(options.settings.runtime.workers, 4);
     assert_eq!(options.on_mismatch, OnMismatch::Fail);
@@ -106,10 +84,7 @@ fn replay_flags_become_options() {
 #[test]
 fn replay_never_writes_over_what_it_reads() {
     let error = replay("colo replay --primary p --secondary s --released s").expect_err("one file");
-    assert_eq!(
-        sentence(&error),
-        "--released s is the file of --secondary; give it another name"
-    );
+    assert_eq!(sentence(&error), "--released s is the file of --secondary; give it another name");
     assert_eq!(exit_code(&error), USAGE);
     assert!(
         replay("colo replay --primary p --secondary s --released /dev/null --verdicts /dev/null").is_ok()
@@ -120,20 +95,12 @@ fn replay_never_writes_over_what_it_reads() {
 fn demo_flags_become_options() {
     let line =
         "colo demo --seconds 3 --diverge 0.5 --rate 100 --flows 9 --seed 7 --workers 2 --metrics 127.0.0.1:0";
-    let Command::Demo(args) = parse(line) else {
-        panic!("not demo")
-    };
+    let Command::Demo(args) = parse(line) else { panic!("not demo") };
     let options = args.options().expect("options");
     assert_eq!(options.run_for, Duration::from_secs(3));
     assert_eq!((options.rate, options.flows, options.seed), (Some(100.0), 9, 7));
     assert_eq!(options.settings.runtime.workers, 2);
-    for bad in [
-        "--diverge 1.5",
-        "--diverge nan",
-        "--rate 0",
-        "--flows 0",
-        "--seconds 0",
-    ] {
+    for bad in ["--diverge 1.5", "--diverge nan", "--rate 0", "--flows 0", "--seconds 0"] {
         let line = format!("colo demo {bad}");
         let error = Cli::try_parse_from(line.split_whitespace()).expect_err(bad);
         assert_eq!(error.exit_code(), 2, "{bad}");
@@ -143,9 +110,7 @@ fn demo_flags_become_options() {
 #[test]
 fn errors_are_one_sentence_with_their_causes_once() {
     let cause = std::io::Error::other("the disk\nis gone");
-    let error = Err::<(), _>(cause)
-        .context("cannot write out.pcap")
-        .expect_err("an error");
+    let error = Err::<(), _>(cause).context("cannot write out.pcap").expect_err("an error");
     assert_eq!(sentence(&error), "cannot write out.pcap: the disk is gone");
     assert_eq!(exit_code(&error), FAILED);
     let error = compare("colo compare --workers none").expect_err("no number");

@@ -54,7 +54,11 @@ impl DatagramState {
                 if flow.queues.primary.is_empty() {
                     sink.release(arrival.frame, Release::Matched);
                 } else {
-                    flow.hold(cx, arrival, Content::Datagram { content, digest: None, matched: Matched::Yes });
+                    flow.hold(
+                        cx,
+                        arrival,
+                        Content::Datagram { content, digest: None, matched: Matched::Yes },
+                    );
                 }
             }
             (Some(partner), Side::Secondary) => {
@@ -69,7 +73,8 @@ impl DatagramState {
                 }
             }
             (None, _) => {
-                let id = flow.hold(cx, arrival, Content::Datagram { content, digest: None, matched: Matched::No });
+                let id =
+                    flow.hold(cx, arrival, Content::Datagram { content, digest: None, matched: Matched::No });
                 if self.digested[side] == Digested::Yes {
                     add_digest(cx, id);
                 }
@@ -113,7 +118,13 @@ impl DatagramState {
         }
     }
 
-    fn discard_partner(&mut self, flow: &mut Flow, cx: &mut Context<'_>, partner: HeldId, sink: &mut impl Sink) {
+    fn discard_partner(
+        &mut self,
+        flow: &mut Flow,
+        cx: &mut Context<'_>,
+        partner: HeldId,
+        sink: &mut impl Sink,
+    ) {
         self.forget_digest(cx, partner);
         if let Some(held) = cx.store.held.take(&mut flow.queues.secondary, partner) {
             sink.discard(held.frame, Discard::Matched);
@@ -187,9 +198,11 @@ fn add_digest(cx: &mut Context<'_>, id: HeldId) {
 /// Lets go the matched ones that nothing older is in front of.
 fn drain(flow: &mut Flow, cx: &mut Context<'_>, sink: &mut impl Sink) {
     while let Some(id) = flow.queues.primary.head() {
-        let matched = cx.store.held.get(id).is_some_and(|held| {
-            matches!(held.content, Content::Datagram { matched: Matched::Yes, .. })
-        });
+        let matched = cx
+            .store
+            .held
+            .get(id)
+            .is_some_and(|held| matches!(held.content, Content::Datagram { matched: Matched::Yes, .. }));
         if !matched {
             return;
         }

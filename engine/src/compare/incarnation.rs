@@ -128,7 +128,9 @@ impl Incarnation {
         };
         let shifts = match self.mapping {
             Mapping::Unknown => [SeqShift::IDENTITY; 2],
-            Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift } => [SeqShift::IDENTITY, shift],
+            Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift } => {
+                [SeqShift::IDENTITY, shift]
+            }
             Mapping::Fixed(shift) => [shift; 2],
         };
         let [one, other] = shifts.map(|shift| shift.apply(seq).distance(reach.top));
@@ -236,9 +238,10 @@ impl Incarnation {
         let (shift, decides) = match (self.mapping, settings.secondary_sequence) {
             (Mapping::Fixed(shift), _) => (shift, false),
             (Mapping::Unknown, _) => (SeqShift::IDENTITY, false),
-            (Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift }, SecondarySequence::Raw) => {
-                (shift, true)
-            }
+            (
+                Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift },
+                SecondarySequence::Raw,
+            ) => (shift, true),
             (Mapping::AfterSyn { .. } | Mapping::AfterCommit { .. }, SecondarySequence::Translated) => {
                 (SeqShift::IDENTITY, true)
             }
@@ -263,20 +266,26 @@ impl Incarnation {
     fn shift_or_identity(&self) -> SeqShift {
         match self.mapping {
             Mapping::Unknown => SeqShift::IDENTITY,
-            Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift } | Mapping::Fixed(shift) => shift,
+            Mapping::AfterSyn { raw: shift }
+            | Mapping::AfterCommit { old: shift }
+            | Mapping::Fixed(shift) => shift,
         }
     }
 
     /// Whether a primary segment lies where bytes can be compared.
     #[inline(always)]
     pub(super) fn is_trackable(&self, placed: &Placed) -> bool {
-        self.streams.primary.reach.is_some_and(|reach| placed.range.start.distance(reach.top) <= LARGEST_WINDOW)
+        self.streams
+            .primary
+            .reach
+            .is_some_and(|reach| placed.range.start.distance(reach.top) <= LARGEST_WINDOW)
     }
 
     /// Where a placed secondary segment stands to what was seen before.
     #[inline(always)]
     pub(super) fn standing(&self, store: &Store, placed: &Placed) -> Standing {
-        let [Some(primary), Some(secondary)] = [self.streams.primary.reach, self.streams.secondary.reach] else {
+        let [Some(primary), Some(secondary)] = [self.streams.primary.reach, self.streams.secondary.reach]
+        else {
             return Standing::Plausible;
         };
         let range = placed.range;
@@ -364,11 +373,8 @@ impl Incarnation {
         let (own, other) = (&self.streams[side], &self.streams[side.other()]);
         let theirs = other.first_difference(&store.spans, &store.held, placed, ethernet);
         let repeats = own.reach.is_some_and(|reach| placed.payload.start.is_before(reach.top));
-        let mine = if repeats {
-            own.first_difference(&store.spans, &store.held, placed, ethernet)
-        } else {
-            None
-        };
+        let mine =
+            if repeats { own.first_difference(&store.spans, &store.held, placed, ethernet) } else { None };
         let bytes = Difference::earlier(theirs, mine).map(|difference| {
             let said_before = own.has_sent(&store.islands, difference.at);
             let kind = if said_before { MismatchKind::SelfInconsistent } else { MismatchKind::Payload };
@@ -423,7 +429,8 @@ impl Incarnation {
         };
         if let Some(raw) = placed.reset {
             let reset = Reset { position: placed.range.start, raw };
-            let answered = self.streams[side.other()].resets.iter().flatten().any(|other| other.matches(reset));
+            let answered =
+                self.streams[side.other()].resets.iter().flatten().any(|other| other.matches(reset));
             return (!answered && goes_on(reset.position, own, other.top)).then_some(reset.position);
         }
         if placed.range.is_empty() {

@@ -242,8 +242,7 @@ impl Connection {
             Packet::Tcp(..) => Protocol::Tcp(TcpState::new()),
             Packet::Datagram(..) | Packet::Class(_) => Protocol::Datagram(DatagramState::default()),
         };
-        let flow =
-            Flow { key, last_seen: now, queues: BySide::default(), tracking: Tracking::Compared };
+        let flow = Flow { key, last_seen: now, queues: BySide::default(), tracking: Tracking::Compared };
         Self { flow, epoch, overdue: Reported::No, protocol }
     }
 
@@ -385,7 +384,9 @@ impl Connection {
         let Some(held) = self.flow.oldest(cx).and_then(|(_, id)| cx.store.held.get(id)) else { return };
         let waits_for = match (&self.protocol, held.side) {
             _ if self.flow.tracking == Tracking::Lost => WaitsFor::Checkpoint,
-            (Protocol::Tcp(tcp), Side::Primary) => tcp.obstacle(cx, &held.content).unwrap_or(WaitsFor::Secondary),
+            (Protocol::Tcp(tcp), Side::Primary) => {
+                tcp.obstacle(cx, &held.content).unwrap_or(WaitsFor::Secondary)
+            }
             (Protocol::Datagram(_), Side::Primary) => WaitsFor::Secondary,
             (_, Side::Secondary) => WaitsFor::Primary,
         };

@@ -105,7 +105,8 @@ impl TcpState {
             }
             Some(Life::Former(index)) => match cx.store.former.take(index) {
                 Some(mut former) => {
-                    let followed = Session { flow, cx, incarnation: &mut former, sink }.handle(arrival, segment);
+                    let followed =
+                        Session { flow, cx, incarnation: &mut former, sink }.handle(arrival, segment);
                     cx.store.former.put_back(index, former);
                     followed
                 }
@@ -183,7 +184,9 @@ impl TcpState {
 /// Drops what the secondary still has of a life; false if the primary still has something.
 fn forget_life(flow: &mut Flow, cx: &mut Context<'_>, generation: u8, sink: &mut impl Sink) -> bool {
     let is_of = |content: &Content| match content {
-        Content::Segment { generation: of, .. } | Content::Unplaced { generation: of, .. } => *of == generation,
+        Content::Segment { generation: of, .. } | Content::Unplaced { generation: of, .. } => {
+            *of == generation
+        }
         Content::Datagram { .. } | Content::Opaque => false,
     };
     let oldest = flow.queues.primary.head().and_then(|id| cx.store.held.get(id));
@@ -298,7 +301,9 @@ impl<K: Sink> Session<'_, '_, K> {
 
     /// `positions` of a held secondary frame have met their partner; [`u32::MAX`]: they never will.
     fn count_off(&mut self, id: HeldId, positions: u32) {
-        let Some(Content::Segment { unmatched, placed, .. }) = self.cx.store.held.content_mut(id) else { return };
+        let Some(Content::Segment { unmatched, placed, .. }) = self.cx.store.held.content_mut(id) else {
+            return;
+        };
         if *unmatched == u32::MAX || positions == u32::MAX {
             *unmatched = u32::MAX;
             return;
@@ -350,8 +355,7 @@ impl<K: Sink> Session<'_, '_, K> {
 
     #[inline(always)]
     fn may_leave(&self, placed: &Placed) -> bool {
-        self.flow.queues.primary.is_empty()
-            && obstacle(self.incarnation, self.cx.settings, placed).is_none()
+        self.flow.queues.primary.is_empty() && obstacle(self.incarnation, self.cx.settings, placed).is_none()
     }
 
     fn hold(&mut self, arrival: Arrival, placed: &Placed, unmatched: u32) -> HeldId {
@@ -408,8 +412,7 @@ impl<K: Sink> Session<'_, '_, K> {
             return self.unplaced_secondary(arrival, segment);
         }
         let placed = self.incarnation.place_secondary(self.cx.settings, segment);
-        let (fate, contradiction) =
-            weigh(self.incarnation, self.cx.store, &placed, arrival.frame.ethernet());
+        let (fate, contradiction) = weigh(self.incarnation, self.cx.store, &placed, arrival.frame.ethernet());
         if let Some(contradiction) = contradiction {
             self.report(contradiction, Side::Secondary, &arrival);
         }
@@ -443,8 +446,7 @@ impl<K: Sink> Session<'_, '_, K> {
     fn follow_secondary(&mut self, placed: &Placed, id: HeldId) {
         let stream = &mut self.incarnation.streams.secondary;
         let Store { islands, spans, .. } = &mut *self.cx.store;
-        let followed =
-            stream.hold(islands, spans, placed.range, id) && stream.cover(islands, placed.range);
+        let followed = stream.hold(islands, spans, placed.range, id) && stream.cover(islands, placed.range);
         if !followed {
             self.flow.lose(self.sink);
         }
@@ -506,7 +508,9 @@ fn weigh(
     if standing == Standing::Duplicate && contradiction.is_none() {
         return (Fate::Drop(Discard::Duplicate), None);
     }
-    let unmatched = if contradiction.is_some_and(|found| found.kind != MismatchKind::Fin && found.kind != MismatchKind::Rst) {
+    let unmatched = if contradiction
+        .is_some_and(|found| found.kind != MismatchKind::Fin && found.kind != MismatchKind::Rst)
+    {
         u32::MAX
     } else {
         unmatched_positions(incarnation, store, placed.range)

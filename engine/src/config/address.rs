@@ -99,11 +99,7 @@ impl FromStr for PortAddress {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(file) = text.strip_prefix("pcap:") {
             no_control(file)?;
-            return if file.is_empty() {
-                Err(AddressError::NoFile)
-            } else {
-                Ok(Self::Pcap(file.into()))
-            };
+            return if file.is_empty() { Err(AddressError::NoFile) } else { Ok(Self::Pcap(file.into())) };
         }
         check_socket(text, PORT_SYNTAX, &["listen", "vnet"])?;
         Ok(Self::Chardev(text.to_owned()))
@@ -139,11 +135,7 @@ fn endpoint(text: &str) -> String {
 }
 
 fn no_control(text: &str) -> Result<(), AddressError> {
-    if text.chars().any(char::is_control) {
-        Err(AddressError::Control)
-    } else {
-        Ok(())
-    }
+    if text.chars().any(char::is_control) { Err(AddressError::Control) } else { Ok(()) }
 }
 
 fn check_socket(text: &str, syntax: &'static str, options: &[&str]) -> Result<(), AddressError> {
@@ -169,10 +161,7 @@ fn check_socket(text: &str, syntax: &'static str, options: &[&str]) -> Result<()
             } else {
                 "\",listen\""
             };
-            return Err(AddressError::Option {
-                option: option.to_owned(),
-                known,
-            });
+            return Err(AddressError::Option { option: option.to_owned(), known });
         }
         seen.push(option);
     }

@@ -28,9 +28,8 @@ pub fn dump_toml(settings: &Settings, purpose: Purpose) -> String {
 /// As one JSON object, key → value; `null` where nothing is set.
 pub fn dump_json(settings: &Settings) -> Json {
     let shown = KEYS.iter().filter(|key| key.name != NOTIFY_DEV.name);
-    let entries: Map<String, Json> = shown
-        .map(|key| (key.name.to_owned(), json((key.show)(settings))))
-        .collect();
+    let entries: Map<String, Json> =
+        shown.map(|key| (key.name.to_owned(), json((key.show)(settings)))).collect();
     Json::Object(entries)
 }
 

@@ -39,76 +39,35 @@ pub enum ConfigError {
     #[error("{}:{line}: not UTF-8 text; save the file as UTF-8", path.display())]
     NotText { path: PathBuf, line: usize },
     #[error("{}:{line}:{column}: not TOML: {reason}", path.display())]
-    Syntax {
-        path: PathBuf,
-        line: usize,
-        column: usize,
-        reason: String,
-    },
+    Syntax { path: PathBuf, line: usize, column: usize, reason: String },
     #[error(
         "{place}unknown key {key:?}; the nearest known one is {nearest} (colo dump-config lists them all)"
     )]
-    UnknownKey {
-        place: Place,
-        key: String,
-        nearest: &'static str,
-    },
+    UnknownKey { place: Place, key: String, nearest: &'static str },
     #[error("{subject} is {got}, but must be {wanted}; for example {}", subject.example())]
-    BadValue {
-        subject: Subject,
-        got: String,
-        wanted: String,
-    },
+    BadValue { subject: Subject, got: String, wanted: String },
     #[error("--set {text:?} has no key and value; write --set key=value, as in --set compare_timeout=400")]
     BadSet { text: String },
     #[error("{place}{first} and {second} set the same thing; keep one of them")]
-    SameKey {
-        place: Place,
-        first: String,
-        second: String,
-    },
+    SameKey { place: Place, first: String, second: String },
     #[error("{subject} names core {core}, which this machine does not offer; it has {have}")]
-    NoSuchCore {
-        subject: Subject,
-        core: usize,
-        have: String,
-    },
+    NoSuchCore { subject: Subject, core: usize, have: String },
     #[error("{subject} names core {core} twice; name each core once")]
     CoreTwice { subject: Subject, core: usize },
     #[error("{subject} is {workers}, but cores lists only {cores}; list a core for each or lower workers")]
-    TooFewCores {
-        subject: Subject,
-        workers: usize,
-        cores: usize,
-    },
+    TooFewCores { subject: Subject, workers: usize, cores: usize },
     #[error(
         "{subject} is {tick} ms, longer than compare_timeout with {timeout} ms; lower it to {timeout} or less"
     )]
-    TickAboveTimeout {
-        subject: Subject,
-        tick: u128,
-        timeout: u128,
-    },
+    TickAboveTimeout { subject: Subject, tick: u128, timeout: u128 },
     #[error("{subject} is {min} ms, longer than max_checkpoint_interval with {max} ms; swap or lower it")]
     MinAboveMax { subject: Subject, min: u128, max: u128 },
     #[error("{subject} is {queue}, more than max_held_frames with {held}; lower it or raise max_held_frames")]
-    QueueAboveHeld {
-        subject: Subject,
-        queue: usize,
-        held: usize,
-    },
+    QueueAboveHeld { subject: Subject, queue: usize, held: usize },
     #[error("{subject} has the address {address}, and so has {other}; give each its own")]
-    SameAddress {
-        subject: Subject,
-        address: String,
-        other: &'static str,
-    },
+    SameAddress { subject: Subject, address: String, other: &'static str },
     #[error("--{flag} is missing; say --{flag} {syntax}, or {key} = \"...\" in the file")]
-    MissingPort {
-        flag: &'static str,
-        key: &'static str,
-        syntax: &'static str,
-    },
+    MissingPort { flag: &'static str, key: &'static str, syntax: &'static str },
     #[error(
         "nobody is named to take checkpoints; say --checkpoint notify:ADDR, or --checkpoint none for a trial without VMs"
     )]
@@ -121,11 +80,7 @@ impl Subject {
         let bare = value.trim_matches('"');
         match self.place {
             Place::Flag => format!("{self} {}", bare.trim_matches(['[', ']']).replace(' ', "")),
-            Place::Set => format!(
-                "--set {}={}",
-                self.key,
-                bare.trim_matches(['[', ']']).replace(' ', "")
-            ),
+            Place::Set => format!("--set {}={}", self.key, bare.trim_matches(['[', ']']).replace(' ', "")),
             Place::File(..) | Place::Default => format!("{} = {value}", self.key),
         }
     }
@@ -133,11 +88,7 @@ impl Subject {
 
 /// The flag of a key.
 pub(super) fn flag_name(key: &str) -> String {
-    if key == "outdev" {
-        "out".to_owned()
-    } else {
-        key.replace('_', "-")
-    }
+    if key == "outdev" { "out".to_owned() } else { key.replace('_', "-") }
 }
 
 impl fmt::Display for Place {

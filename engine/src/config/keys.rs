@@ -39,9 +39,7 @@ pub(super) const NOTIFY_DEV: Key = Key {
     example: "\"unix:/run/colo/notify.sock\"",
     set: |s, v| {
         let text = v.as_text().ok_or_else(|| NOTIFY_SYNTAX.to_owned())?;
-        let address = text
-            .parse()
-            .map_err(|error| format!("{NOTIFY_SYNTAX} ({text:?} {error})"))?;
+        let address = text.parse().map_err(|error| format!("{NOTIFY_SYNTAX} ({text:?} {error})"))?;
         s.checkpoint.backend = CheckpointBackend::Notify(address);
         Ok(())
     },
@@ -133,11 +131,7 @@ pub(super) static KEYS: [Key; 25] = [
         meaning: "milliseconds without a checkpoint before a periodic one; 0 or \"off\": none",
         example: "10000",
         set: |s, v| periodic(v).map(|interval| s.checkpoint.max_interval = interval),
-        show: |s| {
-            s.checkpoint
-                .max_interval
-                .map_or_else(|| Shown::text("off"), Shown::from)
-        },
+        show: |s| s.checkpoint.max_interval.map_or_else(|| Shown::text("off"), Shown::from),
     },
     Key {
         name: "compare_timeout",
@@ -215,11 +209,7 @@ pub(super) static KEYS: [Key; 25] = [
         example: "[0, 1]",
         set: |s, v| core_list(v).map(|cores| s.runtime.cores = cores),
         show: |s| {
-            if s.runtime.cores.is_empty() {
-                Shown::Unset
-            } else {
-                Shown::List(s.runtime.cores.clone())
-            }
+            if s.runtime.cores.is_empty() { Shown::Unset } else { Shown::List(s.runtime.cores.clone()) }
         },
     },
     Key {
@@ -255,31 +245,22 @@ pub(super) static KEYS: [Key; 25] = [
 
 /// The row of a key or alias.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
-    let name = ALIASES
-        .iter()
-        .find(|(alias, _)| *alias == name)
-        .map_or(name, |(_, key)| key);
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, key)| key);
     KEYS.iter().find(|key| key.name == name)
 }
 
 /// The known name most like `name`.
 pub(super) fn nearest(name: &str) -> &'static str {
-    let names = KEYS
-        .iter()
-        .map(|key| key.name)
-        .chain(ALIASES.iter().map(|(alias, _)| *alias));
+    let names = KEYS.iter().map(|key| key.name).chain(ALIASES.iter().map(|(alias, _)| *alias));
     // Jaro-Winkler is quadratic: a monster of a key needs no exact answer.
     let head: String = name.chars().take(64).collect();
     let near = |known: &str| strsim::jaro_winkler(known, &head);
-    names
-        .max_by(|a, b| near(a).total_cmp(&near(b)))
-        .unwrap_or("workers")
+    names.max_by(|a, b| near(a).total_cmp(&near(b))).unwrap_or("workers")
 }
 
 fn port(value: &Value) -> Result<PortAddress, Expected> {
     let text = value.as_text().ok_or_else(|| PORT_SYNTAX.to_owned())?;
-    text.parse()
-        .map_err(|error| format!("{PORT_SYNTAX} ({text:?} {error})"))
+    text.parse().map_err(|error| format!("{PORT_SYNTAX} ({text:?} {error})"))
 }
 
 fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
@@ -289,9 +270,7 @@ fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
     }
     let syntax = format!("\"none\" or notify: with {NOTIFY_SYNTAX}");
     let address = text.strip_prefix("notify:").ok_or_else(|| syntax.clone())?;
-    let address = address
-        .parse()
-        .map_err(|error| format!("{syntax} ({address:?} {error})"))?;
+    let address = address.parse().map_err(|error| format!("{syntax} ({address:?} {error})"))?;
     Ok(CheckpointBackend::Notify(address))
 }
 
@@ -299,9 +278,7 @@ fn commit_after(value: &Value) -> Result<CommitAfter, Expected> {
     if value.as_text() == Some("never") {
         return Ok(CommitAfter::Never);
     }
-    millis(value, &(0..=HOUR_MS))
-        .map(CommitAfter::After)
-        .map_err(|wanted| wanted + ", or \"never\"")
+    millis(value, &(0..=HOUR_MS)).map(CommitAfter::After).map_err(|wanted| wanted + ", or \"never\"")
 }
 
 fn periodic(value: &Value) -> Result<Option<Duration>, Expected> {
@@ -318,13 +295,9 @@ fn metrics(value: &Value) -> Result<Option<SocketAddr>, Expected> {
         return Ok(None);
     }
     // Resolving names is left out on purpose: only this one is known without asking anybody.
-    let numeric = text
-        .strip_prefix("localhost:")
-        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    numeric
-        .parse()
-        .map(Some)
-        .map_err(|_| "a numeric address with a port, or \"off\"".to_owned())
+    let numeric =
+        text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    numeric.parse().map(Some).map_err(|_| "a numeric address with a port, or \"off\"".to_owned())
 }
 
 fn log_filter(value: &Value) -> Result<String, Expected> {
@@ -337,12 +310,6 @@ fn log_filter(value: &Value) -> Result<String, Expected> {
             .any(|level| word.eq_ignore_ascii_case(level))
     };
     // The filter takes a lone word for the name of a module: `--log inof` would silence everything.
-    let fits = text
-        .split(',')
-        .all(|part| part.contains('=') || is_level(part.trim()));
-    if fits && EnvFilter::try_new(text).is_ok() {
-        Ok(text.to_owned())
-    } else {
-        Err(expected())
-    }
+    let fits = text.split(',').all(|part| part.contains('=') || is_level(part.trim()));
+    if fits && EnvFilter::try_new(text).is_ok() { Ok(text.to_owned()) } else { Err(expected()) }
 }

@@ -36,12 +36,7 @@ pub(super) type Given = BTreeMap<&'static str, Place>;
 impl Sources {
     /// Nothing but defaults.
     pub fn new(purpose: Purpose) -> Self {
-        Self {
-            purpose,
-            file: None,
-            flags: Vec::new(),
-            set: Vec::new(),
-        }
+        Self { purpose, file: None, flags: Vec::new(), set: Vec::new() }
     }
 
     /// Adds a flag when it was given.
@@ -76,13 +71,7 @@ impl Sources {
             apply_file(&mut settings, &mut given, path, &read(path)?)?;
         }
         for (key, text) in &self.flags {
-            apply(
-                &mut settings,
-                &mut given,
-                Place::Flag,
-                key,
-                &Value::Word(text.clone()),
-            )?;
+            apply(&mut settings, &mut given, Place::Flag, key, &Value::Word(text.clone()))?;
         }
         for text in &self.set {
             let (key, value) = text
@@ -114,22 +103,11 @@ fn apply(
     value: &Value,
 ) -> Result<&'static Key, ConfigError> {
     let Some(key) = keys::find(name) else {
-        return Err(ConfigError::UnknownKey {
-            place,
-            key: name.to_owned(),
-            nearest: keys::nearest(name),
-        });
+        return Err(ConfigError::UnknownKey { place, key: name.to_owned(), nearest: keys::nearest(name) });
     };
     (key.set)(settings, value).map_err(|wanted| {
-        let subject = Subject {
-            place: place.clone(),
-            key: name.to_owned(),
-        };
-        ConfigError::BadValue {
-            subject,
-            got: value.to_string(),
-            wanted,
-        }
+        let subject = Subject { place: place.clone(), key: name.to_owned() };
+        ConfigError::BadValue { subject, got: value.to_string(), wanted }
     })?;
     given.insert(key.name, place);
     Ok(key)
@@ -144,12 +122,7 @@ fn apply_file(
     let table = DeTable::parse(text).map_err(|error| {
         let (line, column) = position(text, error.span().map_or(0, |span| span.start));
         let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-        ConfigError::Syntax {
-            path: path.to_owned(),
-            line,
-            column,
-            reason,
-        }
+        ConfigError::Syntax { path: path.to_owned(), line, column, reason }
     })?;
     // In the order of the file, so that the first mistake is the one that is told.
     let mut entries: Vec<_> = table.get_ref().iter().collect();
@@ -158,24 +131,10 @@ fn apply_file(
     for (name, value) in entries {
         let place = Place::File(path.to_owned(), position(text, name.span().start).0);
         let written = name.get_ref().to_string();
-        let key = apply(
-            settings,
-            given,
-            place.clone(),
-            &written,
-            &Value::from_toml(value.get_ref()),
-        )?;
-        let target = if key.name == NOTIFY_DEV.name {
-            "checkpoint"
-        } else {
-            key.name
-        };
+        let key = apply(settings, given, place.clone(), &written, &Value::from_toml(value.get_ref()))?;
+        let target = if key.name == NOTIFY_DEV.name { "checkpoint" } else { key.name };
         if let Some(first) = seen.insert(target, written.clone()) {
-            return Err(ConfigError::SameKey {
-                place,
-                first,
-                second: written,
-            });
+            return Err(ConfigError::SameKey { place, first, second: written });
         }
     }
     Ok(())
@@ -186,35 +145,21 @@ fn position(text: &str, byte: usize) -> (usize, usize) {
     let before = text.as_bytes().get(..byte).unwrap_or(text.as_bytes());
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
     let line = before.split(|b| *b == b'\n').count();
-    (
-        line,
-        String::from_utf8_lossy(&before[line_start..]).chars().count() + 1,
-    )
+    (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let failed = |error: std::io::Error| ConfigError::Read {
-        path: path.to_owned(),
-        reason: plain(&error),
-    };
+    let failed = |error: std::io::Error| ConfigError::Read { path: path.to_owned(), reason: plain(&error) };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES {
-        return Err(ConfigError::TooLong {
-            path: path.to_owned(),
-            limit: FILE_BYTES,
-        });
+        return Err(ConfigError::TooLong { path: path.to_owned(), limit: FILE_BYTES });
     }
     String::from_utf8(bytes).map_err(|error| {
         let fine = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = fine.split(|b| *b == b'\n').count();
-        ConfigError::NotText {
-            path: path.to_owned(),
-            line,
-        }
+        ConfigError::NotText { path: path.to_owned(), line }
     })
 }
 

@@ -198,11 +198,7 @@ impl Settings {
                 run_mode: RunMode::Workers,
                 poll: PollMode::Adaptive,
             },
-            limits: LimitSettings {
-                max_connections: 65_536,
-                max_held_frames: 65_536,
-                max_gso_frames: 64,
-            },
+            limits: LimitSettings { max_connections: 65_536, max_held_frames: 65_536, max_gso_frames: 64 },
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
             log: "info".to_owned(),
         }

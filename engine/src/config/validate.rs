@@ -18,9 +18,7 @@ impl Machine {
     /// The one we run on.
     pub(super) fn this() -> Self {
         let ids = core_affinity::get_core_ids().unwrap_or_default();
-        Self {
-            cores: ids.into_iter().map(|core| core.id).collect(),
-        }
+        Self { cores: ids.into_iter().map(|core| core.id).collect() }
     }
 
     fn describe(&self) -> String {
@@ -33,11 +31,7 @@ impl PortSettings {
     /// All ports, or the sentence that names the missing one.
     pub fn complete(&self) -> Result<Ports, ConfigError> {
         let need = |port: &Option<_>, flag, key| {
-            port.clone().ok_or(ConfigError::MissingPort {
-                flag,
-                key,
-                syntax: PORT_SYNTAX,
-            })
+            port.clone().ok_or(ConfigError::MissingPort { flag, key, syntax: PORT_SYNTAX })
         };
         let ports = Ports {
             primary_in: need(&self.primary_in, "primary-in", "primary_in")?,
@@ -62,15 +56,12 @@ pub(super) fn adjust_defaults(settings: &mut Settings, given: &Given) {
         settings.compare.expired_scan_cycle = settings.compare.expired_scan_cycle.min(timeout);
     }
     if !given.contains_key("max_queue_size") {
-        settings.compare.max_queue_size = settings
-            .compare
-            .max_queue_size
-            .min(settings.limits.max_held_frames);
+        settings.compare.max_queue_size =
+            settings.compare.max_queue_size.min(settings.limits.max_held_frames);
     }
-    if let (Some(max), false) = (
-        settings.checkpoint.max_interval,
-        given.contains_key("min_checkpoint_interval"),
-    ) {
+    if let (Some(max), false) =
+        (settings.checkpoint.max_interval, given.contains_key("min_checkpoint_interval"))
+    {
         settings.checkpoint.min_interval = settings.checkpoint.min_interval.min(max);
     }
     if given.contains_key("min_checkpoint_interval") && !given.contains_key("max_checkpoint_interval") {
@@ -86,18 +77,13 @@ pub(super) fn check(
     machine: &Machine,
     purpose: Purpose,
 ) -> Result<(), ConfigError> {
-    let subject = |key: &str| Subject {
-        place: given.get(key).cloned().unwrap_or_default(),
-        key: key.to_owned(),
-    };
+    let subject =
+        |key: &str| Subject { place: given.get(key).cloned().unwrap_or_default(), key: key.to_owned() };
     // Virtual time needs no cores: a file written for another machine will do.
     if purpose != Purpose::Replay {
         check_cores(settings, machine, &subject)?;
     }
-    let (tick, timeout) = (
-        settings.compare.expired_scan_cycle,
-        settings.compare.compare_timeout,
-    );
+    let (tick, timeout) = (settings.compare.expired_scan_cycle, settings.compare.compare_timeout);
     if tick > timeout {
         return Err(ConfigError::TickAboveTimeout {
             subject: subject("expired_scan_cycle"),
@@ -115,11 +101,7 @@ pub(super) fn check(
     }
     let (queue, held) = (settings.compare.max_queue_size, settings.limits.max_held_frames);
     if queue > held {
-        return Err(ConfigError::QueueAboveHeld {
-            subject: subject("max_queue_size"),
-            queue,
-            held,
-        });
+        return Err(ConfigError::QueueAboveHeld { subject: subject("max_queue_size"), queue, held });
     }
     check_addresses(settings, &subject)
 }
@@ -132,27 +114,16 @@ fn check_cores(
     let cores = &settings.runtime.cores;
     for (at, core) in cores.iter().enumerate() {
         if cores[..at].contains(core) {
-            return Err(ConfigError::CoreTwice {
-                subject: subject("cores"),
-                core: *core,
-            });
+            return Err(ConfigError::CoreTwice { subject: subject("cores"), core: *core });
         }
         if !machine.cores.is_empty() && !machine.cores.contains(core) {
             let have = machine.describe();
-            return Err(ConfigError::NoSuchCore {
-                subject: subject("cores"),
-                core: *core,
-                have,
-            });
+            return Err(ConfigError::NoSuchCore { subject: subject("cores"), core: *core, have });
         }
     }
     let workers = settings.runtime.workers;
     if !cores.is_empty() && workers > cores.len() {
-        return Err(ConfigError::TooFewCores {
-            subject: subject("workers"),
-            workers,
-            cores: cores.len(),
-        });
+        return Err(ConfigError::TooFewCores { subject: subject("workers"), workers, cores: cores.len() });
     }
     Ok(())
 }
@@ -164,9 +135,7 @@ fn check_addresses(settings: &Settings, subject: &dyn Fn(&str) -> Subject) -> Re
         ("outdev", &settings.ports.out),
     ];
     let mut seen: Vec<(&'static str, String)> = Vec::new();
-    let endpoints = ports
-        .iter()
-        .filter_map(|(key, port)| Some((*key, port.as_ref()?.endpoint())));
+    let endpoints = ports.iter().filter_map(|(key, port)| Some((*key, port.as_ref()?.endpoint())));
     let notify = match &settings.checkpoint.backend {
         CheckpointBackend::Notify(address) => Some(("checkpoint", address.endpoint())),
         CheckpointBackend::None => None,
@@ -175,11 +144,7 @@ fn check_addresses(settings: &Settings, subject: &dyn Fn(&str) -> Subject) -> Re
     let metrics = metrics.map(|address| ("metrics", format!("tcp:{address}")));
     for (key, endpoint) in endpoints.chain(notify).chain(metrics) {
         if let Some((other, _)) = seen.iter().find(|(_, known)| *known == endpoint) {
-            return Err(ConfigError::SameAddress {
-                subject: subject(key),
-                address: endpoint,
-                other,
-            });
+            return Err(ConfigError::SameAddress { subject: subject(key), address: endpoint, other });
         }
         seen.push((key, endpoint));
     }

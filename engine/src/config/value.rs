@@ -83,13 +83,7 @@ pub(super) fn number(value: &Value, range: &RangeInclusive<u64>, what: &str) -> 
         .as_integer()
         .and_then(|number| u64::try_from(number).ok())
         .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            format!(
-                "a whole number of {what} from {} to {}",
-                range.start(),
-                range.end()
-            )
-        })
+        .ok_or_else(|| format!("a whole number of {what} from {} to {}", range.start(), range.end()))
 }
 
 /// As [`number`], for counts of things in memory.
@@ -115,9 +109,7 @@ pub(super) fn boolean(value: &Value) -> Result<bool, Expected> {
 
 /// One of the words of a table of words and meanings.
 pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Expected> {
-    let found = value
-        .as_text()
-        .and_then(|text| words.iter().find(|(word, _)| *word == text));
+    let found = value.as_text().and_then(|text| words.iter().find(|(word, _)| *word == text));
     found.map(|(_, meaning)| *meaning).ok_or_else(|| {
         let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         quoted.join(" or ")
@@ -141,10 +133,9 @@ pub(super) fn core_list(value: &Value) -> Result<Vec<usize>, Expected> {
     };
     match value {
         Value::Integer(_) => single_core(value).map(|core| vec![core]).ok_or_else(expected),
-        Value::List(items) if !items.is_empty() => items
-            .iter()
-            .map(|item| single_core(item).ok_or_else(expected))
-            .collect(),
+        Value::List(items) if !items.is_empty() => {
+            items.iter().map(|item| single_core(item).ok_or_else(expected)).collect()
+        }
         Value::Text(text) | Value::Word(text) => from_text(text).ok_or_else(expected),
         _ => Err(expected()),
     }
@@ -186,10 +177,7 @@ impl Shown {
 
     /// The word of a meaning, from the same table that [`choice`] reads.
     pub(super) fn word<T: PartialEq>(meaning: &T, words: &[(&str, T)]) -> Self {
-        words
-            .iter()
-            .find(|(_, known)| known == meaning)
-            .map_or(Self::Unset, |(word, _)| Self::text(word))
+        words.iter().find(|(_, known)| known == meaning).map_or(Self::Unset, |(word, _)| Self::text(word))
     }
 }
 

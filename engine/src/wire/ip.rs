@@ -1,6 +1,8 @@
 //! IPv4, IPv6 and what they carry.
 
-use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice, ip_number};
+use etherparse::{
+    Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice, ip_number,
+};
 
 use super::{Class, Extent, Packet, Segment, SeqNumber, TcpFlags, be16};
 use crate::flow::{Addresses, FlowKey, Selector, VlanTags};
@@ -49,7 +51,8 @@ pub(super) fn parse_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option
     let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
     let header_len = header.slice().len();
     let payload = packet.get(header_len..header_len + usize::from(header.payload_length()))?;
-    let (extensions, protocol, bytes) = Ipv6ExtensionsSlice::from_slice(header.next_header(), payload).ok()?;
+    let (extensions, protocol, bytes) =
+        Ipv6ExtensionsSlice::from_slice(header.next_header(), payload).ok()?;
     let carried = Carried {
         addresses: Addresses::V6 {
             source: u128::from_be_bytes(header.source()),

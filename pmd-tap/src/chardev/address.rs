@@ -74,11 +74,7 @@ fn parse(address: &str) -> Result<ChardevSettings, Refusal> {
         _ => return Err((format!("{kind:?} is no kind of socket"), USAGE)),
     };
     let endpoint = endpoint.map_err(|problem| (problem, usage))?;
-    let mut settings = ChardevSettings {
-        endpoint,
-        role: Role::Connect,
-        framing: Framing::Plain,
-    };
+    let mut settings = ChardevSettings { endpoint, role: Role::Connect, framing: Framing::Plain };
     for option in parts {
         let repeated = match option {
             "listen" => std::mem::replace(&mut settings.role, Role::Listen) == Role::Listen,
@@ -96,13 +92,7 @@ fn parse(address: &str) -> Result<ChardevSettings, Refusal> {
 }
 
 fn no_option(option: &str) -> String {
-    let known = match option
-        .split('=')
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase()
-        .as_str()
-    {
+    let known = match option.split('=').next().unwrap_or_default().to_ascii_lowercase().as_str() {
         "" => return "a comma has no option behind it".to_owned(),
         "server" | "listen" | "listening" => "the word is \"listen\"",
         "vnet_hdr" | "vnet_hdr_support" | "vnet-hdr" | "vnet" => "the word is \"vnet\"",
@@ -139,10 +129,7 @@ fn tcp(place: &str) -> Result<Endpoint, String> {
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let port = digits.then(|| port.parse().ok()).flatten();
     let port = port.ok_or("the port is no number from 0 to 65535")?;
-    Ok(Endpoint::Tcp {
-        host: host.to_owned(),
-        port,
-    })
+    Ok(Endpoint::Tcp { host: host.to_owned(), port })
 }
 
 impl fmt::Display for Endpoint {
@@ -193,17 +180,8 @@ mod tests {
             assert_eq!(settings.to_string().parse::<ChardevSettings>().unwrap(), settings);
         }
         let settings: ChardevSettings = "tcp:[::1]:7,vnet,listen".parse().unwrap();
-        assert_eq!(
-            settings.endpoint,
-            Endpoint::Tcp {
-                host: "::1".to_owned(),
-                port: 7
-            }
-        );
-        assert_eq!(
-            (settings.role, settings.framing),
-            (Role::Listen, Framing::VnetHeader)
-        );
+        assert_eq!(settings.endpoint, Endpoint::Tcp { host: "::1".to_owned(), port: 7 });
+        assert_eq!((settings.role, settings.framing), (Role::Listen, Framing::VnetHeader));
     }
 
     #[test]
@@ -214,15 +192,9 @@ mod tests {
             ("unix:", "the path is missing"),
             ("unix:,listen", "the path is missing"),
             ("unix:/a,", "a comma has no option behind it"),
-            (
-                "unix:/a,server=on",
-                "\"server=on\" is no option (the word is \"listen\")",
-            ),
+            ("unix:/a,server=on", "\"server=on\" is no option (the word is \"listen\")"),
             ("tcp:h:1,vnet_hdr_support", "(the word is \"vnet\")"),
-            (
-                "tcp:h:1,blue",
-                "\"blue\" is no option (there are \"listen\" and \"vnet\")",
-            ),
+            ("tcp:h:1,blue", "\"blue\" is no option (there are \"listen\" and \"vnet\")"),
             ("tcp:h:1,vnet,vnet", "\"vnet\" is there twice"),
             ("tcp:h", "the port is missing"),
             ("tcp:[::1]", "the port is missing"),

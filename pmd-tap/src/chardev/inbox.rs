@@ -61,10 +61,7 @@ impl fmt::Display for Illegal {
         const HINT: &str = "check that both ends agree on vnet (QEMU's vnet_hdr_support)";
         match self {
             Self::Length(len) => {
-                write!(
-                    f,
-                    "sent a frame length of {len}, legal are 1 to {MAX_FRAME_BYTES} bytes; {HINT}"
-                )
+                write!(f, "sent a frame length of {len}, legal are 1 to {MAX_FRAME_BYTES} bytes; {HINT}")
             }
             Self::HeaderLength(len) => {
                 write!(
@@ -101,13 +98,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(framing: Framing) -> Self {
-        Self {
-            bytes: vec![0; INBOX_BYTES].into(),
-            start: 0,
-            end: 0,
-            framing,
-            received: 0,
-        }
+        Self { bytes: vec![0; INBOX_BYTES].into(), start: 0, end: 0, framing, received: 0 }
     }
 
     /// Forgets the bytes, not the count of frames.
@@ -188,10 +179,7 @@ fn prefix(framing: Framing, bytes: &[u8]) -> Result<Option<Prefix>, Illegal> {
         return Err(Illegal::Length(length));
     }
     if framing == Framing::Plain {
-        return Ok(Some(Prefix {
-            frame_bytes,
-            header: VirtioHeader::NONE,
-        }));
+        return Ok(Some(Prefix { frame_bytes, header: VirtioHeader::NONE }));
     }
     let Some((header_len, _)) = rest.split_first_chunk() else {
         return Ok(None);
@@ -200,10 +188,7 @@ fn prefix(framing: Framing, bytes: &[u8]) -> Result<Option<Prefix>, Illegal> {
     let header = usize::try_from(header_len).ok().and_then(VirtioHeader::from_len);
     let header = header.ok_or(Illegal::HeaderLength(header_len))?;
     if header.len() > frame_bytes {
-        return Err(Illegal::HeaderBeyondFrame {
-            header: header_len,
-            frame: length,
-        });
+        return Err(Illegal::HeaderBeyondFrame { header: header_len, frame: length });
     }
     Ok(Some(Prefix { frame_bytes, header }))
 }

@@ -40,12 +40,7 @@ enum State {
     /// Nobody there. Not before `next` is it tried.
     Waiting { next: Nanos },
     /// A TCP connection is on its way to the address of that number.
-    Connecting {
-        socket: OwnedFd,
-        address: usize,
-        started: Nanos,
-        next: Nanos,
-    },
+    Connecting { socket: OwnedFd, address: usize, started: Nanos, next: Nanos },
     /// Somebody is there. `retry`: the earliest next attempt if it goes.
     Up { socket: OwnedFd, retry: Nanos },
     /// Over for good.
@@ -74,9 +69,7 @@ impl Link {
             }
             (Endpoint::Tcp { host, port }, role) => {
                 let found = (host.as_str(), *port).to_socket_addrs();
-                let found: Vec<_> = found
-                    .map_err(|source| refused("resolve", settings, source))?
-                    .collect();
+                let found: Vec<_> = found.map_err(|source| refused("resolve", settings, source))?.collect();
                 match role {
                     Role::Connect => Way::ConnectTcp(found),
                     Role::Listen => Way::ListenTcp(
@@ -85,37 +78,18 @@ impl Link {
                 }
             }
         };
-        Ok(Self::with(
-            way,
-            State::Waiting { next: Nanos::ZERO },
-            settings.endpoint.to_string(),
-        ))
+        Ok(Self::with(way, State::Waiting { next: Nanos::ZERO }, settings.endpoint.to_string()))
     }
 
     /// A connection that is there.
     pub(super) fn once(socket: OwnedFd, name: &str) -> Self {
-        let mut link = Self::with(
-            Way::Once,
-            State::Up {
-                socket,
-                retry: Nanos::NEVER,
-            },
-            name.to_owned(),
-        );
-        link.tell(LinkEvent::Up {
-            peer: name.to_owned(),
-        });
+        let mut link = Self::with(Way::Once, State::Up { socket, retry: Nanos::NEVER }, name.to_owned());
+        link.tell(LinkEvent::Up { peer: name.to_owned() });
         link
     }
 
     fn with(way: Way, state: State, name: String) -> Self {
-        Self {
-            name,
-            way,
-            state,
-            events: VecDeque::with_capacity(MAX_EVENTS),
-            obstacle: None,
-        }
+        Self { name, way, state, events: VecDeque::with_capacity(MAX_EVENTS), obstacle: None }
     }
 
     /// The socket, when somebody is at the other end.
@@ -141,12 +115,7 @@ impl Link {
     fn attempt(&mut self, now: Nanos) -> bool {
         let state = std::mem::replace(&mut self.state, State::Over);
         let result = match state {
-            State::Connecting {
-                socket,
-                address,
-                started,
-                ..
-            } => self.look(socket, address, started, now),
+            State::Connecting { socket, address, started, .. } => self.look(socket, address, started, now),
             _ => match &self.way {
                 Way::ListenUnix(ear) => accepted(ear.listener.accept(), |_| self.name.clone()),
                 Way::ListenTcp(ear) => accepted(ear.accept(), |peer| format!("tcp:{peer}")),
@@ -194,12 +163,7 @@ impl Link {
                 Ok((socket, Progress::There)) => return Ok(Some((socket, format!("tcp:{address}")))),
                 Ok((socket, Progress::Underway)) => {
                     let next = now + LOOK_EVERY;
-                    self.state = State::Connecting {
-                        socket,
-                        address: number,
-                        started: now,
-                        next,
-                    };
+                    self.state = State::Connecting { socket, address: number, started: now, next };
                     return Ok(None);
                 }
                 Err(error) => last = Err(error),
@@ -215,18 +179,12 @@ impl Link {
                 let Way::ConnectTcp(addresses) = &self.way else {
                     return Ok(None);
                 };
-                let peer = addresses
-                    .get(address)
-                    .map_or_else(|| self.name.clone(), |found| format!("tcp:{found}"));
+                let peer =
+                    addresses.get(address).map_or_else(|| self.name.clone(), |found| format!("tcp:{found}"));
                 return Ok(Some((socket, peer)));
             }
             Ok(Progress::Underway) if now.since(started) < TRY_FOR => {
-                self.state = State::Connecting {
-                    socket,
-                    address,
-                    started,
-                    next: now + LOOK_EVERY,
-                };
+                self.state = State::Connecting { socket, address, started, next: now + LOOK_EVERY };
                 return Ok(None);
             }
             Ok(Progress::Underway) => io::ErrorKind::TimedOut.into(),
@@ -281,9 +239,7 @@ impl Link {
 
     /// Why the last attempt failed.
     pub(super) fn obstacle(&self) -> Option<String> {
-        self.obstacle
-            .as_ref()
-            .map(|error| format!("cannot connect to {}: {error}", self.name))
+        self.obstacle.as_ref().map(|error| format!("cannot connect to {}: {error}", self.name))
     }
 }
 

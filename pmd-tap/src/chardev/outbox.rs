@@ -14,10 +14,7 @@ const OUTBOX_BYTES: usize = 256 * 1024;
 /// Bytes written before what is left moves to the front: moving costs as much as the buffer is full, so it must
 /// not happen for every few bytes that a slow peer takes.
 const MOVE_BYTES: usize = OUTBOX_BYTES / 4;
-const _: () = assert!(
-    OUTBOX_BYTES >= MAX_FRAME_BYTES + MAX_PREFIX_BYTES,
-    "an empty buffer takes any frame"
-);
+const _: () = assert!(OUTBOX_BYTES >= MAX_FRAME_BYTES + MAX_PREFIX_BYTES, "an empty buffer takes any frame");
 
 /// Frames with their prefixes, back to back. `bytes[0]` always begins a frame.
 #[derive(Debug)]
@@ -31,12 +28,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(framing: Framing) -> Self {
-        Self {
-            bytes: vec![0; OUTBOX_BYTES].into(),
-            written: 0,
-            end: 0,
-            framing,
-        }
+        Self { bytes: vec![0; OUTBOX_BYTES].into(), written: 0, end: 0, framing }
     }
 
     /// Copies the frame behind the others. False: there is no room, nothing happened.
@@ -49,10 +41,7 @@ impl Outbox {
             "the engine refuses a plain output for frames with a virtio header"
         );
         let prefix_bytes = self.framing.prefix_bytes();
-        let Some(space) = self
-            .bytes
-            .get_mut(self.end..self.end + prefix_bytes + content.len())
-        else {
+        let Some(space) = self.bytes.get_mut(self.end..self.end + prefix_bytes + content.len()) else {
             return false;
         };
         let (prefix, body) = space.split_at_mut(prefix_bytes);
@@ -109,9 +98,7 @@ impl Outbox {
         while begin < self.written {
             let next = self.bytes[begin..].first_chunk().map_or(usize::MAX, |length| {
                 let content = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-                begin
-                    .saturating_add(self.framing.prefix_bytes())
-                    .saturating_add(content)
+                begin.saturating_add(self.framing.prefix_bytes()).saturating_add(content)
             });
             if next > self.written {
                 break;

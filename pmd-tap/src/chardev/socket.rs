@@ -35,11 +35,7 @@ pub(super) fn connect_unix(address: &SocketAddrUnix) -> io::Result<OwnedFd> {
 }
 
 pub(super) fn start_tcp(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
@@ -51,14 +47,7 @@ pub(super) fn start_tcp(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> 
 
 pub(super) fn progress(socket: &OwnedFd) -> io::Result<Progress> {
     let mut polled = [PollFd::new(socket, PollFlags::OUT)];
-    if rustix::event::poll(
-        &mut polled,
-        Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }),
-    )? == 0
-    {
+    if rustix::event::poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
         return Ok(Progress::Underway);
     }
     sockopt::socket_error(socket)??;
@@ -98,12 +87,7 @@ pub(super) fn os(action: &'static str, address: String, source: io::Error) -> Po
         }
         _ => "",
     };
-    PortError::Os {
-        action,
-        address,
-        source,
-        hint: hint.to_owned(),
-    }
+    PortError::Os { action, address, source, hint: hint.to_owned() }
 }
 
 /// A unix listener with its file, which goes when it goes.
@@ -123,11 +107,7 @@ impl UnixEar {
         remove_stale(path).map_err(failed)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-            identity: identity(path),
-        })
+        Ok(Self { listener, path: path.to_owned(), identity: identity(path) })
     }
 }
 
@@ -140,9 +120,7 @@ impl Drop for UnixEar {
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path)
-        .ok()
-        .map(|file| (file.dev(), file.ino()))
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// Removes what a dead process left: a socket that nobody answers on, and nothing else.

@@ -12,13 +12,7 @@ use crate::{BURST_FRAMES, Frame, PoolSettings};
 const MS: Duration = Duration::from_millis(1);
 
 fn pool() -> FramePool {
-    FramePool::new(PoolSettings {
-        small: 256,
-        mtu: 256,
-        jumbo: 8,
-        gso: 8,
-    })
-    .unwrap()
+    FramePool::new(PoolSettings { small: 256, mtu: 256, jumbo: 8, gso: 8 }).unwrap()
 }
 
 /// A port with its pool and a clock that goes on 1 ms a poll.
@@ -32,12 +26,7 @@ struct Bench {
 
 impl Bench {
     fn new(port: ChardevPort) -> Self {
-        Self {
-            port,
-            pool: pool(),
-            now: Nanos::ZERO,
-            early: Vec::new(),
-        }
+        Self { port, pool: pool(), now: Nanos::ZERO, early: Vec::new() }
     }
 
     fn on(address: &str) -> Self {
@@ -88,10 +77,7 @@ impl Bench {
     fn send(&mut self, frames: &[Vec<u8>]) -> usize {
         let mut taken = 0;
         for chunk in frames.chunks(BURST_FRAMES) {
-            let mut burst: Burst = chunk
-                .iter()
-                .map(|frame| self.pool.frame_from(frame).unwrap())
-                .collect();
+            let mut burst: Burst = chunk.iter().map(|frame| self.pool.frame_from(frame).unwrap()).collect();
             self.port.tx_burst(&mut self.pool, self.now, &mut burst);
             taken += chunk.len() - burst.len();
             if !burst.is_empty() {
@@ -217,13 +203,8 @@ fn an_impossible_length_closes_and_the_next_peer_is_welcome() {
         peer.write_all(&framed(b"good")).unwrap();
         peer.write_all(&length.to_be_bytes()).unwrap();
         assert_eq!(bench.frames(1), [b"good"]);
-        let LinkEvent::Refused { reason } = bench.event() else {
-            panic!("not refused")
-        };
-        assert!(
-            reason.contains(&format!("a frame length of {length}, legal are 1 to 69632")),
-            "{reason}"
-        );
+        let LinkEvent::Refused { reason } = bench.event() else { panic!("not refused") };
+        assert!(reason.contains(&format!("a frame length of {length}, legal are 1 to 69632")), "{reason}");
         assert_eq!(bench.port.refused(), refused);
         assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0, "closed");
     }
@@ -236,14 +217,8 @@ fn the_virtio_header_is_told_and_written_back() {
     golden.extend(numbered(5, 72));
     peer.write_all(&golden).unwrap();
     let mut burst = Burst::new();
-    assert_eq!(
-        bench.port.rx_burst(&mut bench.pool, Nanos(1), &mut burst),
-        RxState::Empty
-    );
-    assert_eq!(
-        (burst[0].virtio_header().len(), burst[0].ethernet().len()),
-        (12, 60)
-    );
+    assert_eq!(bench.port.rx_burst(&mut bench.pool, Nanos(1), &mut burst), RxState::Empty);
+    assert_eq!((burst[0].virtio_header().len(), burst[0].ethernet().len()), (12, 60));
     bench.port.tx_burst(&mut bench.pool, Nanos(1), &mut burst);
     assert!(bench.port.flush());
     let mut got = vec![0; golden.len()];
@@ -254,16 +229,13 @@ fn the_virtio_header_is_told_and_written_back() {
 
 #[test]
 fn an_impossible_virtio_header_is_refused() {
-    for (length, header, sentence) in [
-        (60, 11, "length of 11, legal are 0, 10, 12 and 20"),
-        (14, 20, "of 20 bytes in a frame of 14"),
-    ] {
+    for (length, header, sentence) in
+        [(60, 11, "length of 11, legal are 0, 10, 12 and 20"), (14, 20, "of 20 bytes in a frame of 14")]
+    {
         let (mut bench, mut peer) = Bench::pair(Framing::VnetHeader);
         bench.up();
         peer.write_all(&[0, 0, 0, length, 0, 0, 0, header]).unwrap();
-        let LinkEvent::Refused { reason } = bench.event() else {
-            panic!("not refused")
-        };
+        let LinkEvent::Refused { reason } = bench.event() else { panic!("not refused") };
         assert!(reason.contains(sentence), "{reason}");
     }
 }
@@ -271,26 +243,14 @@ fn an_impossible_virtio_header_is_refused() {
 #[test]
 fn an_empty_pool_leaves_the_frame_in_the_port() {
     let (mut bench, mut peer) = Bench::pair(Framing::Plain);
-    bench.pool = FramePool::new(PoolSettings {
-        small: 1,
-        mtu: 0,
-        jumbo: 0,
-        gso: 0,
-    })
-    .unwrap();
+    bench.pool = FramePool::new(PoolSettings { small: 1, mtu: 0, jumbo: 0, gso: 0 }).unwrap();
     peer.write_all(&framed(b"one")).unwrap();
     peer.write_all(&framed(b"two")).unwrap();
     let mut burst = Burst::new();
-    assert_eq!(
-        bench.port.rx_burst(&mut bench.pool, Nanos(1), &mut burst),
-        RxState::PoolEmpty
-    );
+    assert_eq!(bench.port.rx_burst(&mut bench.pool, Nanos(1), &mut burst), RxState::PoolEmpty);
     assert_eq!(burst[0].bytes(), b"one");
     burst.clear();
-    assert_eq!(
-        bench.port.rx_burst(&mut bench.pool, Nanos(2), &mut burst),
-        RxState::Empty
-    );
+    assert_eq!(bench.port.rx_burst(&mut bench.pool, Nanos(2), &mut burst), RxState::Empty);
     assert_eq!((burst[0].bytes(), burst[0].ordinal()), (&b"two"[..], 1));
 }
 
@@ -311,13 +271,8 @@ fn the_peer_may_come_again() {
     assert_eq!(bench.frames(1), [b"first"]);
     (0..50).for_each(|_| assert_eq!(bench.poll(), (RxState::Empty, vec![])));
     drop(first);
-    let LinkEvent::Down { reason } = bench.event() else {
-        panic!("not down")
-    };
-    assert_eq!(
-        reason,
-        "closed by the other end, in the middle of a frame (6 of 8 bytes)"
-    );
+    let LinkEvent::Down { reason } = bench.event() else { panic!("not down") };
+    assert_eq!(reason, "closed by the other end, in the middle of a frame (6 of 8 bytes)");
     bench.up();
     assert_eq!(bench.frames(1), [b"second"]);
 }
@@ -387,9 +342,8 @@ fn nothing_is_lost_while_nobody_is_there() {
 #[test]
 fn a_peer_that_reads_slowly_gets_everything_in_order() {
     let (mut bench, mut peer) = Bench::pair(Framing::Plain);
-    let frames: Vec<_> = (0..5000)
-        .map(|n| numbered(n, 20 + usize::try_from(n * 37 % 1400).unwrap()))
-        .collect();
+    let frames: Vec<_> =
+        (0..5000).map(|n| numbered(n, 20 + usize::try_from(n * 37 % 1400).unwrap())).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for (number, frame) in frames.iter().enumerate() {
@@ -437,13 +391,7 @@ fn connecting_is_tried_every_200_ms() {
     let (path, address) = socket_path(&folder);
     let mut bench = Bench::on(&address);
     assert_eq!(bench.poll().0, RxState::Down);
-    assert!(
-        bench
-            .port
-            .obstacle()
-            .unwrap()
-            .starts_with(&format!("cannot connect to {address}: "))
-    );
+    assert!(bench.port.obstacle().unwrap().starts_with(&format!("cannot connect to {address}: ")));
     assert!(bench.port.readiness().is_none());
     let server = UnixListener::bind(&path).unwrap();
     (0..199).for_each(|_| assert_eq!(bench.poll().0, RxState::Down, "not yet"));
@@ -484,9 +432,7 @@ fn tcp_listens_for_names_and_ipv6() {
         let address = bench.port.local_addr().unwrap();
         for round in 0..2 {
             let mut peer = TcpStream::connect(address).unwrap();
-            let LinkEvent::Up { peer: name } = bench.event() else {
-                panic!("not up")
-            };
+            let LinkEvent::Up { peer: name } = bench.event() else { panic!("not up") };
             assert_eq!(name, format!("tcp:{}", peer.local_addr().unwrap()));
             assert!(rustix::net::sockopt::tcp_nodelay(bench.port.readiness().unwrap()).unwrap());
             peer.write_all(&framed(&[round; 70])).unwrap();
@@ -520,10 +466,7 @@ fn a_stale_socket_file_goes_and_nothing_else() {
     assert!(!path.exists(), "its own file goes with it");
     std::fs::write(&path, "precious").unwrap();
     let sentence = ChardevPort::new(&settings).unwrap_err().to_string();
-    assert!(
-        sentence.contains("a file that is no socket is in the way"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("a file that is no socket is in the way"), "{sentence}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     let nowhere = folder.path().join("no/such/folder");
     let settings: ChardevSettings = format!("unix:{},listen", nowhere.display()).parse().unwrap();
@@ -531,10 +474,7 @@ fn a_stale_socket_file_goes_and_nothing_else() {
     assert!(sentence.ends_with("; make its folder first"), "{sentence}");
     let settings: ChardevSettings = format!("unix:/{},listen", "x".repeat(200)).parse().unwrap();
     let sentence = ChardevPort::new(&settings).unwrap_err().to_string();
-    assert!(
-        sentence.ends_with("; a socket's path has 107 bytes at most"),
-        "{sentence}"
-    );
+    assert!(sentence.ends_with("; a socket's path has 107 bytes at most"), "{sentence}");
 }
 
 proptest! {

@@ -61,12 +61,8 @@ impl Interface {
 impl Sections {
     /// Reads the first section header, whose type has been read.
     pub(super) fn open(source: &mut Source) -> Result<Self, CaptureError> {
-        let mut sections = Self {
-            order: Order::Little,
-            interfaces: Vec::new(),
-            last_timestamp_ns: 0,
-            block: Vec::new(),
-        };
+        let mut sections =
+            Self { order: Order::Little, interfaces: Vec::new(), last_timestamp_ns: 0, block: Vec::new() };
         let mut len = [0; 4];
         source.read(&mut len, "its header")?;
         sections.section(source, len)?;
@@ -127,9 +123,8 @@ impl Sections {
         source.read(&mut version, INSIDE)?;
         let version = self.order.u16(version);
         if version != 1 {
-            return Err(source.corrupt(format!(
-                "its format has version {version}, known is 1; convert it with editcap"
-            )));
+            return Err(source
+                .corrupt(format!("its format has version {version}, known is 1; convert it with editcap")));
         }
         source.skip(u64::from(rest) + 10, INSIDE)?;
         self.end_block(source, len)?;
@@ -203,9 +198,7 @@ impl Sections {
     fn the_interface(&self, source: &Source, number: u32) -> Result<Interface, CaptureError> {
         let interface = self.interfaces.get(index(number)).copied().ok_or_else(|| {
             let known = self.interfaces.len();
-            source.corrupt(format!(
-                "a frame names interface {number}, its section describes {known}"
-            ))
+            source.corrupt(format!("a frame names interface {number}, its section describes {known}"))
         })?;
         source.judge_link_type(interface.link_type)?;
         Ok(interface)
@@ -228,11 +221,7 @@ impl Sections {
         };
         let ticks = u64::from(word(1)) << 32 | u64::from(word(2));
         let timestamp_ns = interface.nanos(ticks);
-        let frame = CapturedFrame {
-            timestamp_ns,
-            bytes: bytes.to_vec(),
-            original_len: word(4),
-        };
+        let frame = CapturedFrame { timestamp_ns, bytes: bytes.to_vec(), original_len: word(4) };
         self.last_timestamp_ns = timestamp_ns;
         Ok(frame)
     }
@@ -244,21 +233,13 @@ impl Sections {
         };
         let original_len = self.order.u32(*original_len);
         let interface = self.the_interface(source, 0)?;
-        let snap_len = if interface.snap_len == 0 {
-            u32::MAX
-        } else {
-            interface.snap_len
-        };
+        let snap_len = if interface.snap_len == 0 { u32::MAX } else { interface.snap_len };
         let len = original_len.min(snap_len);
         source.judge_len(len)?;
         let Some(bytes) = rest.get(..index(len)) else {
             return Err(source.corrupt("a frame is longer than its block"));
         };
-        Ok(CapturedFrame {
-            timestamp_ns: self.last_timestamp_ns,
-            bytes: bytes.to_vec(),
-            original_len,
-        })
+        Ok(CapturedFrame { timestamp_ns: self.last_timestamp_ns, bytes: bytes.to_vec(), original_len })
     }
 }
 
@@ -272,9 +253,5 @@ fn block_len(source: &Source, len: u32) -> Result<u32, CaptureError> {
 
 fn resolution(value: u8) -> Resolution {
     let exponent = u32::from(value & 0x7f);
-    if value & 0x80 == 0 {
-        Resolution::Decimal(exponent)
-    } else {
-        Resolution::Binary(exponent)
-    }
+    if value & 0x80 == 0 { Resolution::Decimal(exponent) } else { Resolution::Binary(exponent) }
 }

@@ -50,11 +50,7 @@ impl ReplayPort {
     }
 
     fn with(file: Direction, peer: String) -> Self {
-        Self {
-            file,
-            received: 0,
-            events: VecDeque::from([LinkEvent::Up { peer }]),
-        }
+        Self { file, received: 0, events: VecDeque::from([LinkEvent::Up { peer }]) }
     }
 
     fn end(&mut self, event: LinkEvent) {
@@ -94,18 +90,13 @@ impl Port for ReplayPort {
             return;
         };
         let mut write = |frame: &Frame| writer.write(now.0, frame.ethernet());
-        let failed = burst
-            .iter()
-            .enumerate()
-            .find_map(|(number, frame)| Some((number, write(frame).err()?)));
+        let failed = burst.iter().enumerate().find_map(|(number, frame)| Some((number, write(frame).err()?)));
         let taken = failed.as_ref().map_or(burst.len(), |(number, _)| *number);
         for frame in burst.drain(..taken) {
             pool.recycle(frame);
         }
         if let Some((_, error)) = failed {
-            self.end(LinkEvent::Down {
-                reason: error.to_string(),
-            });
+            self.end(LinkEvent::Down { reason: error.to_string() });
         }
     }
 
@@ -113,9 +104,7 @@ impl Port for ReplayPort {
         if let Direction::Output(writer) = &mut self.file
             && let Err(error) = writer.flush()
         {
-            self.end(LinkEvent::Down {
-                reason: error.to_string(),
-            });
+            self.end(LinkEvent::Down { reason: error.to_string() });
         }
         true
     }
@@ -142,15 +131,9 @@ fn next_bytes(capture: &mut Capture) -> Result<Vec<u8>, LinkEvent> {
     match capture.next_frame() {
         Ok(Some(frame)) => Ok(frame.bytes),
         Ok(None) => {
-            let reason = format!(
-                "the end of {} after frame {}",
-                capture.path().display(),
-                capture.frames()
-            );
+            let reason = format!("the end of {} after frame {}", capture.path().display(), capture.frames());
             Err(LinkEvent::Down { reason })
         }
-        Err(error) => Err(LinkEvent::Refused {
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(LinkEvent::Refused { reason: error.to_string() }),
     }
 }

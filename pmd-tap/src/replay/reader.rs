@@ -91,21 +91,13 @@ impl Capture {
             Ok(file) => file,
             Err(source) => return Err(CaptureError::Open { path, source }),
         };
-        let mut source = Source {
-            file: BufReader::with_capacity(READ_BYTES, file),
-            path,
-            frames: 0,
-        };
+        let mut source = Source { file: BufReader::with_capacity(READ_BYTES, file), path, frames: 0 };
         let mut magic = [0; 4];
         let got = source.read_up_to(&mut magic)?;
         let (order, nanos_per_unit) = match magic {
             SECTION_HEADER => {
                 let sections = Sections::open(&mut source)?;
-                return Ok(Self {
-                    source,
-                    format: Format::Pcapng(sections),
-                    over: false,
-                });
+                return Ok(Self { source, format: Format::Pcapng(sections), over: false });
             }
             [0xd4, 0xc3, 0xb2, 0xa1] => (Order::Little, 1_000),
             [0xa1, 0xb2, 0xc3, 0xd4] => (Order::Big, 1_000),
@@ -119,14 +111,7 @@ impl Capture {
         // The upper half says how long the frame check sequences are.
         let [.., high, low] = order.word(&header, 4).to_be_bytes();
         source.judge_link_type(u16::from_be_bytes([high, low]))?;
-        Ok(Self {
-            source,
-            format: Format::Pcap {
-                order,
-                nanos_per_unit,
-            },
-            over: false,
-        })
+        Ok(Self { source, format: Format::Pcap { order, nanos_per_unit }, over: false })
     }
 
     /// The file.
@@ -149,10 +134,7 @@ impl Capture {
             return Ok(None);
         }
         let result = match &mut self.format {
-            Format::Pcap {
-                order,
-                nanos_per_unit,
-            } => next_record(&mut self.source, *order, *nanos_per_unit),
+            Format::Pcap { order, nanos_per_unit } => next_record(&mut self.source, *order, *nanos_per_unit),
             Format::Pcapng(sections) => sections.next_frame(&mut self.source),
         };
         match result {
@@ -187,11 +169,7 @@ fn next_record(
     let mut bytes = vec![0; index(captured_len)];
     source.read(&mut bytes, "a frame")?;
     let timestamp_ns = u64::from(word(0)) * NANOS_PER_SECOND + u64::from(word(1)) * nanos_per_unit;
-    Ok(Some(CapturedFrame {
-        timestamp_ns,
-        bytes,
-        original_len: word(3),
-    }))
+    Ok(Some(CapturedFrame { timestamp_ns, bytes, original_len: word(3) }))
 }
 
 /// A 32-bit length as an index.
@@ -224,11 +202,7 @@ impl Source {
 
     /// All of `bytes`, which are part of what `inside` says.
     pub(super) fn read(&mut self, bytes: &mut [u8], inside: &'static str) -> Result<(), CaptureError> {
-        if self.read_up_to(bytes)? == bytes.len() {
-            Ok(())
-        } else {
-            Err(self.truncated(inside))
-        }
+        if self.read_up_to(bytes)? == bytes.len() { Ok(()) } else { Err(self.truncated(inside)) }
     }
 
     /// All of `bytes`; false when the file ends in front of them.
@@ -256,10 +230,7 @@ impl Source {
     pub(super) fn judge_link_type(&self, link_type: u16) -> Result<(), CaptureError> {
         match link_type {
             LINK_TYPE_ETHERNET => Ok(()),
-            _ => Err(CaptureError::LinkType {
-                path: self.path.clone(),
-                link_type,
-            }),
+            _ => Err(CaptureError::LinkType { path: self.path.clone(), link_type }),
         }
     }
 
@@ -275,27 +246,15 @@ impl Source {
     }
 
     pub(super) fn corrupt(&self, problem: impl Into<String>) -> CaptureError {
-        CaptureError::Corrupt {
-            path: self.path.clone(),
-            frames: self.frames,
-            problem: problem.into(),
-        }
+        CaptureError::Corrupt { path: self.path.clone(), frames: self.frames, problem: problem.into() }
     }
 
     fn truncated(&self, inside: &'static str) -> CaptureError {
-        CaptureError::Truncated {
-            path: self.path.clone(),
-            frames: self.frames,
-            inside,
-        }
+        CaptureError::Truncated { path: self.path.clone(), frames: self.frames, inside }
     }
 
     fn read_error(&self, source: io::Error) -> CaptureError {
-        CaptureError::Read {
-            path: self.path.clone(),
-            frames: self.frames,
-            source,
-        }
+        CaptureError::Read { path: self.path.clone(), frames: self.frames, source }
     }
 
     /// Says what a file that is no capture starts with.
@@ -312,9 +271,6 @@ impl Source {
             [_, _, _, _] => format!("it starts with {hex}"),
             _ => format!("it starts with {hex} and ends there"),
         };
-        CaptureError::NotACapture {
-            path: self.path.clone(),
-            found,
-        }
+        CaptureError::NotACapture { path: self.path.clone(), found }
     }
 }

@@ -51,10 +51,7 @@ impl Scratch {
     fn good(&self, content: &[u8]) -> Frames {
         let (frames, error) = self.read(content);
         assert!(error.is_none(), "{}", error.unwrap());
-        frames
-            .into_iter()
-            .map(|frame| (frame.timestamp_ns, frame.bytes))
-            .collect()
+        frames.into_iter().map(|frame| (frame.timestamp_ns, frame.bytes)).collect()
     }
 
     /// How many frames came before the error, and its sentence from behind the file's name.
@@ -77,9 +74,7 @@ fn pcap(order: Endianness, resolution: TsResolution, frames: &Frames) -> Vec<u8>
     let mut writer = PcapWriter::with_header(Vec::new(), header).unwrap();
     for (ns, bytes) in frames {
         let len = u32::try_from(bytes.len()).unwrap();
-        writer
-            .write_packet(&PcapPacket::new(Duration::from_nanos(*ns), len, bytes))
-            .unwrap();
+        writer.write_packet(&PcapPacket::new(Duration::from_nanos(*ns), len, bytes)).unwrap();
     }
     writer.into_writer()
 }
@@ -92,28 +87,17 @@ struct Blocks {
 
 impl Blocks {
     fn new(big: bool) -> Self {
-        let mut blocks = Self {
-            big,
-            bytes: Vec::new(),
-        };
+        let mut blocks = Self { big, bytes: Vec::new() };
         blocks.section();
         blocks
     }
 
     fn u16(&self, value: u16) -> [u8; 2] {
-        if self.big {
-            value.to_be_bytes()
-        } else {
-            value.to_le_bytes()
-        }
+        if self.big { value.to_be_bytes() } else { value.to_le_bytes() }
     }
 
     fn u32(&self, value: u32) -> [u8; 4] {
-        if self.big {
-            value.to_be_bytes()
-        } else {
-            value.to_le_bytes()
-        }
+        if self.big { value.to_be_bytes() } else { value.to_le_bytes() }
     }
 
     fn block(&mut self, kind: u32, content: &[u8]) -> &mut Self {
@@ -196,25 +180,15 @@ fn pcap_in_both_orders_and_resolutions() {
             assert_eq!(scratch.good(&pcap(order, resolution, &three())), three());
         }
         let frames = vec![(1_700_000_000_999_999_999, vec![9; 64])];
-        assert_eq!(
-            scratch.good(&pcap(order, TsResolution::NanoSecond, &frames)),
-            frames
-        );
-        assert_eq!(
-            scratch.good(&pcap(order, TsResolution::MicroSecond, &vec![])),
-            vec![]
-        );
+        assert_eq!(scratch.good(&pcap(order, TsResolution::NanoSecond, &frames)), frames);
+        assert_eq!(scratch.good(&pcap(order, TsResolution::MicroSecond, &vec![])), vec![]);
     }
 }
 
 #[test]
 fn a_snapped_frame_keeps_its_original_length() {
     let scratch = Scratch::new();
-    let mut file = pcap(
-        Endianness::Little,
-        TsResolution::NanoSecond,
-        &vec![(7, vec![1; 96])],
-    );
+    let mut file = pcap(Endianness::Little, TsResolution::NanoSecond, &vec![(7, vec![1; 96])]);
     file[16..20].copy_from_slice(&96_u32.to_le_bytes());
     file[36..40].copy_from_slice(&1514_u32.to_le_bytes());
     let (frames, error) = scratch.read(&file);
@@ -227,16 +201,8 @@ fn pcapng_interfaces_have_their_own_time() {
     let scratch = Scratch::new();
     for big in [false, true] {
         let mut file = Blocks::new(big);
-        let hour = if big {
-            3600_i64.to_be_bytes()
-        } else {
-            3600_i64.to_le_bytes()
-        };
-        let back = if big {
-            (-1_i64).to_be_bytes()
-        } else {
-            (-1_i64).to_le_bytes()
-        };
+        let hour = if big { 3600_i64.to_be_bytes() } else { 3600_i64.to_le_bytes() };
+        let back = if big { (-1_i64).to_be_bytes() } else { (-1_i64).to_le_bytes() };
         file.interface(1, 0, &[])
             .interface(1, 262_144, &[(2, b"eth1"), (9, &[9])])
             .interface(1, 0, &[(9, &[0x8a]), (14, &hour)])
@@ -260,13 +226,8 @@ fn pcapng_interfaces_have_their_own_time() {
         assert_eq!(scratch.good(&file.bytes), expected);
         // Another section, in the other order, has its own interfaces.
         file.big = !big;
-        file.section()
-            .interface(1, 0, &[(9, &[0])])
-            .packet(6, 0, 8, b"seconds");
-        assert_eq!(
-            scratch.good(&file.bytes).last(),
-            Some(&(8_000_000_000, b"seconds".to_vec()))
-        );
+        file.section().interface(1, 0, &[(9, &[0])]).packet(6, 0, 8, b"seconds");
+        assert_eq!(scratch.good(&file.bytes).last(), Some(&(8_000_000_000, b"seconds".to_vec())));
         file.section().packet(6, 0, 8, b"of whom?");
         let (frames, sentence) = scratch.bad(&file.bytes);
         assert_eq!(frames, 7);
@@ -288,16 +249,10 @@ fn a_simple_packet_has_no_padding_and_its_predecessors_time() {
         .simple(3, b"end");
     let (frames, error) = scratch.read(&file.bytes);
     assert!(error.is_none());
-    let told: Vec<_> = frames
-        .iter()
-        .map(|frame| (frame.timestamp_ns, &frame.bytes[..], frame.original_len))
-        .collect();
-    let expected: [(u64, &[u8], u32); 4] = [
-        (0, b"first", 5),
-        (3000, b"timed", 5),
-        (3000, b"sixsix", 900),
-        (3000, b"end", 3),
-    ];
+    let told: Vec<_> =
+        frames.iter().map(|frame| (frame.timestamp_ns, &frame.bytes[..], frame.original_len)).collect();
+    let expected: [(u64, &[u8], u32); 4] =
+        [(0, b"first", 5), (3000, b"timed", 5), (3000, b"sixsix", 900), (3000, b"end", 3)];
     assert_eq!(told, expected);
 }
 
@@ -306,9 +261,7 @@ fn what_pcap_file_writes_is_read() {
     let scratch = Scratch::new();
     for order in [Endianness::Big, Endianness::Little] {
         let mut writer = PcapNgWriter::with_endianness(Vec::new(), order).unwrap();
-        writer
-            .write_pcapng_block(InterfaceDescriptionBlock::new(DataLink::ETHERNET, 0))
-            .unwrap();
+        writer.write_pcapng_block(InterfaceDescriptionBlock::new(DataLink::ETHERNET, 0)).unwrap();
         for (_, bytes) in three() {
             let block = EnhancedPacketBlock {
                 interface_id: 0,
@@ -376,14 +329,8 @@ fn a_sentence_for_every_fault() {
         "C is truncated after frame 2 (it ends inside a frame); capture it again, or cut it there"
     );
     assert_eq!(sentence(b""), "C is neither pcap nor pcapng: it is empty");
-    assert_eq!(
-        sentence(b"#!/bin/sh"),
-        "C is neither pcap nor pcapng: it starts with 23 21 2f 62"
-    );
-    assert_eq!(
-        sentence(b"ab"),
-        "C is neither pcap nor pcapng: it starts with 61 62 and ends there"
-    );
+    assert_eq!(sentence(b"#!/bin/sh"), "C is neither pcap nor pcapng: it starts with 23 21 2f 62");
+    assert_eq!(sentence(b"ab"), "C is neither pcap nor pcapng: it starts with 61 62 and ends there");
     assert!(sentence(b"\x1f\x8b\x08\x00...").ends_with("which is gzip; unpack it first"));
     let mut cooked = cut.clone();
     cooked[20..24].copy_from_slice(&276_u32.to_le_bytes());
@@ -391,10 +338,7 @@ fn a_sentence_for_every_fault() {
                     capture on one Ethernet interface, not on \"any\"";
     assert_eq!(sentence(&cooked), expected);
     let mut file = Blocks::new(true);
-    assert_eq!(
-        sentence(&file.interface(276, 0, &[]).packet(6, 0, 0, b"x").bytes),
-        expected
-    );
+    assert_eq!(sentence(&file.interface(276, 0, &[]).packet(6, 0, 0, b"x").bytes), expected);
     let mut long = cut.clone();
     long[32..36].copy_from_slice(&69_633_u32.to_le_bytes());
     assert_eq!(
@@ -402,16 +346,10 @@ fn a_sentence_for_every_fault() {
         "frame 1 of C has 69633 bytes, the limit is 69632; capture with segmentation offload off"
     );
     long[32..36].copy_from_slice(&0x6000_0000_u32.to_le_bytes());
-    assert_eq!(
-        sentence(&long),
-        "C is corrupt after frame 0: its next frame would have 1610612736 bytes"
-    );
+    assert_eq!(sentence(&long), "C is corrupt after frame 0: its next frame would have 1610612736 bytes");
     let path = scratch.path("none");
     let error = Capture::open(&path).unwrap_err().to_string();
-    assert!(
-        error.starts_with(&format!("cannot open {}: No such file", path.display())),
-        "{error}"
-    );
+    assert!(error.starts_with(&format!("cannot open {}: No such file", path.display())), "{error}");
     let error = Capture::open(scratch.0.path()).unwrap_err().to_string();
     assert!(error.contains("after frame 0: Is a directory"), "{error}");
 }
@@ -421,9 +359,7 @@ fn corrupt_blocks_are_named() {
     let scratch = Scratch::new();
     let good = || {
         let mut file = Blocks::new(false);
-        file.interface(1, 0, &[])
-            .packet(6, 0, 1, b"good")
-            .packet(6, 0, 1, b"bad");
+        file.interface(1, 0, &[]).packet(6, 0, 1, b"good").packet(6, 0, 1, b"bad");
         file.bytes
     };
     let expect = |bytes: &[u8], sentence: &str| assert_eq!(scratch.bad(bytes).1, sentence);
@@ -431,16 +367,10 @@ fn corrupt_blocks_are_named() {
     let mut file = good();
     file[last] = 1;
     let sentence = scratch.bad(&file).1;
-    assert!(
-        sentence.starts_with("C is corrupt after frame 1: a block has length "),
-        "{sentence}"
-    );
+    assert!(sentence.starts_with("C is corrupt after frame 1: a block has length "), "{sentence}");
     let mut file = Blocks::new(false);
     file.bytes[8] = 0;
-    expect(
-        &file.bytes,
-        "C is corrupt after frame 0: a section header has no byte-order mark",
-    );
+    expect(&file.bytes, "C is corrupt after frame 0: a section header has no byte-order mark");
     let mut file = Blocks::new(false);
     file.bytes[12] = 2;
     expect(
@@ -449,34 +379,19 @@ fn corrupt_blocks_are_named() {
     );
     let mut file = good();
     file.extend([6, 0, 0, 0, 13, 0, 0, 0]);
-    expect(
-        &file,
-        "C is corrupt after frame 2: a block has the impossible length 13",
-    );
+    expect(&file, "C is corrupt after frame 2: a block has the impossible length 13");
     let mut file = good();
     file.extend([6, 0, 0, 0, 0xfc, 0xff, 0xff, 0xff]);
-    expect(
-        &file,
-        "C is corrupt after frame 2: its next block would have 4294967280 bytes",
-    );
+    expect(&file, "C is corrupt after frame 2: its next block would have 4294967280 bytes");
     let mut file = Blocks::new(false);
     file.interface(1, 0, &[(9, &[9, 9])]);
-    expect(
-        &file.bytes,
-        "C is corrupt after frame 0: an interface's time resolution is not one byte",
-    );
+    expect(&file.bytes, "C is corrupt after frame 0: an interface's time resolution is not one byte");
     let mut file = Blocks::new(false);
     file.interface(1, 0, &[]).simple(9, b"short");
-    expect(
-        &file.bytes,
-        "C is corrupt after frame 0: a frame is longer than its block",
-    );
+    expect(&file.bytes, "C is corrupt after frame 0: a frame is longer than its block");
     let mut file = Blocks::new(false);
     file.interface(1, 0, &[]).block(6, &[0; 8]);
-    expect(
-        &file.bytes,
-        "C is corrupt after frame 0: a packet block is too short",
-    );
+    expect(&file.bytes, "C is corrupt after frame 0: a packet block is too short");
 }
 
 #[test]
@@ -484,45 +399,28 @@ fn what_is_written_is_read_here_and_elsewhere() {
     let scratch = Scratch::new();
     let path = scratch.path("out.pcap");
     let mut frames = three();
-    frames.push((
-        u64::from(u32::MAX) * 1_000_000_000 + 999_999_999,
-        vec![4; MAX_FRAME_BYTES],
-    ));
+    frames.push((u64::from(u32::MAX) * 1_000_000_000 + 999_999_999, vec![4; MAX_FRAME_BYTES]));
     let mut writer = CaptureWriter::create(&path).unwrap();
     for (ns, bytes) in &frames {
         writer.write(*ns, bytes).unwrap();
     }
     assert!(
-        writer
-            .write(u64::MAX, b"in 2554")
-            .unwrap_err()
-            .to_string()
-            .contains("pcap cannot say a time of")
+        writer.write(u64::MAX, b"in 2554").unwrap_err().to_string().contains("pcap cannot say a time of")
     );
     assert!(writer.write(0, &vec![0; MAX_FRAME_BYTES + 1]).is_err());
     assert_eq!(writer.frames(), 4);
     writer.finish().unwrap();
-    let ours: Vec<_> = Capture::open(&path)
-        .unwrap()
-        .map(|frame| frame.unwrap())
-        .collect();
+    let ours: Vec<_> = Capture::open(&path).unwrap().map(|frame| frame.unwrap()).collect();
     assert!(
-        ours.iter()
-            .zip(&frames)
-            .all(|(ours, (ns, bytes))| ours.timestamp_ns == *ns && ours.bytes == *bytes)
+        ours.iter().zip(&frames).all(|(ours, (ns, bytes))| ours.timestamp_ns == *ns && ours.bytes == *bytes)
     );
     let mut reader = PcapReader::new(std::fs::File::open(&path).unwrap()).unwrap();
     for (ns, bytes) in &frames {
         let packet = reader.next_packet().unwrap().unwrap();
-        assert_eq!(
-            (packet.timestamp, &packet.data[..]),
-            (Duration::from_nanos(*ns), &bytes[..])
-        );
+        assert_eq!((packet.timestamp, &packet.data[..]), (Duration::from_nanos(*ns), &bytes[..]));
     }
     assert!(reader.next_packet().is_none());
-    let error = CaptureWriter::create(scratch.path("no/such"))
-        .unwrap_err()
-        .to_string();
+    let error = CaptureWriter::create(scratch.path("no/such")).unwrap_err().to_string();
     assert!(error.starts_with("cannot create "), "{error}");
 }
 
@@ -534,13 +432,7 @@ fn a_capture_as_port() {
     let mut file = pcap(Endianness::Little, TsResolution::NanoSecond, &frames);
     file.extend([0; 3]);
     std::fs::write(&input, file).unwrap();
-    let mut pool = FramePool::new(PoolSettings {
-        small: 40,
-        mtu: 0,
-        jumbo: 0,
-        gso: 0,
-    })
-    .unwrap();
+    let mut pool = FramePool::new(PoolSettings { small: 40, mtu: 0, jumbo: 0, gso: 0 }).unwrap();
     let mut port = ReplayPort::input(&input).unwrap();
     let mut out = ReplayPort::output(&output).unwrap();
     assert!(port.is_up() && matches!(port.poll_link(), Some(LinkEvent::Up { .. })));
@@ -553,32 +445,16 @@ fn a_capture_as_port() {
     out.tx_burst(&mut pool, Nanos(3), &mut one);
     out.tx_burst(&mut pool, Nanos(4), &mut two);
     assert_eq!(port.rx_burst(&mut pool, Nanos(5), &mut one), RxState::Down);
-    assert_eq!(
-        (one.len(), one[9].ordinal(), one[9].arrival()),
-        (10, 49, Nanos(5))
-    );
-    let Some(LinkEvent::Refused { reason }) = port.poll_link() else {
-        panic!("the file is truncated")
-    };
+    assert_eq!((one.len(), one[9].ordinal(), one[9].arrival()), (10, 49, Nanos(5)));
+    let Some(LinkEvent::Refused { reason }) = port.poll_link() else { panic!("the file is truncated") };
     assert!(reason.contains("is truncated after frame 50"), "{reason}");
     assert!(!port.is_up());
     out.tx_burst(&mut pool, Nanos(5), &mut one);
     assert!(out.flush() && out.is_up());
     assert_eq!(out.rx_burst(&mut pool, Nanos(6), &mut one), RxState::Empty);
-    let written: Vec<_> = Capture::open(&output)
-        .unwrap()
-        .map(|frame| frame.unwrap())
-        .collect();
-    assert!(
-        written
-            .iter()
-            .zip(&frames)
-            .all(|(written, (_, bytes))| written.bytes == *bytes)
-    );
-    assert_eq!(
-        (written.len(), written[39].timestamp_ns, written[40].timestamp_ns),
-        (50, 4, 5)
-    );
+    let written: Vec<_> = Capture::open(&output).unwrap().map(|frame| frame.unwrap()).collect();
+    assert!(written.iter().zip(&frames).all(|(written, (_, bytes))| written.bytes == *bytes));
+    assert_eq!((written.len(), written[39].timestamp_ns, written[40].timestamp_ns), (50, 4, 5));
 }
 
 proptest! {

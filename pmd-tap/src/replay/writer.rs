@@ -43,11 +43,7 @@ impl CaptureWriter {
             Ok(file)
         });
         match made {
-            Ok(file) => Ok(Self {
-                file,
-                path,
-                frames: 0,
-            }),
+            Ok(file) => Ok(Self { file, path, frames: 0 }),
             Err(source) => Err(CaptureError::Create { path, source }),
         }
     }
@@ -95,11 +91,7 @@ impl CaptureWriter {
 
     #[cold]
     fn failed(&self, source: io::Error) -> CaptureError {
-        CaptureError::Write {
-            path: self.path.clone(),
-            frames: self.frames,
-            source,
-        }
+        CaptureError::Write { path: self.path.clone(), frames: self.frames, source }
     }
 }
 

@@ -1,0 +1,285 @@
+//! What a replay leaves behind: verdict lines, released frames, a summary.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use pmd_tap::{CaptureWriter, Frame, Nanos};
+use serde::Serialize;
+
+use super::ReplayError;
+use crate::side::{BySide, Side};
+use crate::verdict::{Cause, Detail, Discard, Reason, Release};
+use crate::virtual_time::{Event, Recorder};
+
+/// Writes down what happens, and counts it.
+pub(super) struct Report {
+    start_ns: u64,
+    released: Option<CaptureWriter>,
+    verdicts: Option<(PathBuf, BufWriter<File>)>,
+    held_ns: Vec<u64>,
+    releases: BTreeMap<&'static str, u64>,
+    drops: BTreeMap<&'static str, u64>,
+    requests: BTreeMap<&'static str, u64>,
+    held: BySide<u64>,
+}
+
+/// What came of a replay.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Frames in the captures.
+    pub frames: Sides,
+    /// Primary frames that left.
+    pub released: u64,
+    /// Why they left.
+    pub released_by: BTreeMap<&'static str, u64>,
+    /// Secondary frames that were dropped.
+    pub dropped: u64,
+    /// Why they were dropped.
+    pub dropped_by: BTreeMap<&'static str, u64>,
+    /// Primary frames still held at the end.
+    pub held: u64,
+    /// Secondary frames still held at the end.
+    pub held_secondary: u64,
+    /// Checkpoints asked for, by reason.
+    pub checkpoints: BTreeMap<&'static str, u64>,
+    /// How long released frames were held, nanoseconds, nearest rank.
+    pub release_latency_ns: Latency,
+}
+
+/// A number for each side.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sides {
+    /// The primary's.
+    pub primary: u64,
+    /// The secondary's.
+    pub secondary: u64,
+}
+
+/// Percentiles, nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Half of the frames left at least so soon.
+    pub p50: u64,
+    /// 99 of 100 frames left at least so soon.
+    pub p99: u64,
+    /// All frames left at least so soon.
+    pub max: u64,
+}
+
+#[derive(Serialize)]
+struct ReleaseLine {
+    t_ns: u64,
+    event: &'static str,
+    frame: u64,
+    why: &'static str,
+    held_ns: u64,
+}
+
+#[derive(Serialize)]
+struct DropLine {
+    t_ns: u64,
+    event: &'static str,
+    frame: u64,
+    why: &'static str,
+}
+
+#[derive(Serialize)]
+struct RequestLine {
+    t_ns: u64,
+    event: &'static str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow: Option<String>,
+    detail: DetailFields,
+}
+
+#[derive(Default, Serialize)]
+struct DetailFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    primary_frame: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secondary_frame: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct CommitLine {
+    t_ns: u64,
+    event: &'static str,
+}
+
+#[derive(Serialize)]
+struct HeldLine {
+    event: &'static str,
+    frame: u64,
+}
+
+impl From<Detail> for DetailFields {
+    fn from(detail: Detail) -> Self {
+        match detail {
+            Detail::None => Self::default(),
+            Detail::Mismatch { kind, offset, primary, secondary } => Self {
+                kind: Some(kind.label()),
+                offset: Some(offset),
+                primary_frame: primary,
+                secondary_frame: secondary,
+                ..Self::default()
+            },
+            Detail::Timeout { side, frame, waits_for } => Self {
+                primary_frame: (side == Side::Primary).then_some(frame),
+                secondary_frame: (side == Side::Secondary).then_some(frame),
+                waits_for: Some(waits_for.label()),
+                ..Self::default()
+            },
+            Detail::Bound { limit } => Self { limit: Some(limit), ..Self::default() },
+        }
+    }
+}
+
+/// The word of the replay contract: it has five, and a frame for which there was no room is out of date by the commit
+/// that its flow waits for.
+fn drop_word(why: Discard) -> &'static str {
+    match why {
+        Discard::OverBudget => Discard::Stale.label(),
+        why => why.label(),
+    }
+}
+
+impl Report {
+    pub(super) fn new(
+        start_ns: u64,
+        released: Option<CaptureWriter>,
+        verdicts: Option<(PathBuf, BufWriter<File>)>,
+    ) -> Self {
+        let words = |words: &[&'static str]| words.iter().map(|word| (*word, 0)).collect();
+        Self {
+            start_ns,
+            released,
+            verdicts,
+            held_ns: Vec::new(),
+            releases: words(&Release::ALL.map(Release::label)),
+            drops: words(&Discard::ALL.map(drop_word)),
+            requests: words(&Reason::ALL.map(Reason::label)),
+            held: BySide::default(),
+        }
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> Result<(), ReplayError> {
+        let Some((path, file)) = &mut self.verdicts else { return Ok(()) };
+        serde_json::to_writer(&mut *file, line)
+            .map_err(std::io::Error::from)
+            .and_then(|()| file.write_all(b"\n"))
+            .map_err(|source| ReplayError::Verdicts { path: path.clone(), source })
+    }
+
+    fn request(&mut self, t_ns: u64, cause: Cause) -> Result<(), ReplayError> {
+        let reason = cause.reason.label();
+        *self.requests.entry(reason).or_default() += 1;
+        let flow = cause.flow.map(|flow| flow.to_string());
+        self.write(&RequestLine { t_ns, event: "request", reason, flow, detail: cause.detail.into() })
+    }
+
+    pub(super) fn finish(mut self, received: BySide<u64>) -> Result<Summary, ReplayError> {
+        if let Some(writer) = self.released.take() {
+            writer.finish()?;
+        }
+        if let Some((path, mut file)) = self.verdicts.take() {
+            file.flush().map_err(|source| ReplayError::Verdicts { path, source })?;
+        }
+        self.held_ns.sort_unstable();
+        let rank = |percent: usize| {
+            let rank = (self.held_ns.len() * percent).div_ceil(100).saturating_sub(1);
+            self.held_ns.get(rank).copied().unwrap_or(0)
+        };
+        Ok(Summary {
+            frames: Sides { primary: received.primary, secondary: received.secondary },
+            released: self.releases.values().sum(),
+            dropped: self.drops.values().sum(),
+            held: self.held.primary,
+            held_secondary: self.held.secondary,
+            release_latency_ns: Latency { p50: rank(50), p99: rank(99), max: rank(100) },
+            released_by: self.releases,
+            dropped_by: self.drops,
+            checkpoints: self.requests,
+        })
+    }
+}
+
+impl Recorder for Report {
+    type Error = ReplayError;
+
+    fn record(&mut self, at: Nanos, event: Event, released: Option<&Frame>) -> Result<(), ReplayError> {
+        let t_ns = at.0;
+        match event {
+            Event::Release { frame, why, held } => {
+                let held_ns = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
+                self.held_ns.push(held_ns);
+                *self.releases.entry(why.label()).or_default() += 1;
+                if let (Some(writer), Some(frame)) = (&mut self.released, released) {
+                    writer.write(self.start_ns.saturating_add(t_ns), frame.ethernet())?;
+                }
+                self.write(&ReleaseLine { t_ns, event: "release", frame, why: why.label(), held_ns })
+            }
+            Event::Drop { frame, why } => {
+                *self.drops.entry(drop_word(why)).or_default() += 1;
+                self.write(&DropLine { t_ns, event: "drop", frame, why: drop_word(why) })
+            }
+            Event::Request(cause) => self.request(t_ns, cause),
+            Event::Commit => self.write(&CommitLine { t_ns, event: "commit" }),
+            Event::Held { side, frame } => {
+                self.held[side] += 1;
+                let event = match side {
+                    Side::Primary => "held",
+                    Side::Secondary => "held_secondary",
+                };
+                self.write(&HeldLine { event, frame })
+            }
+        }
+    }
+}
+
+impl Summary {
+    /// Mismatches among the checkpoints asked for.
+    pub fn mismatches(&self) -> u64 {
+        self.checkpoints.get(Reason::Mismatch.label()).copied().unwrap_or(0)
+    }
+
+    /// For people.
+    pub fn to_text(&self) -> String {
+        let line = |counts: &BTreeMap<&'static str, u64>| {
+            let parts: Vec<_> =
+                counts.iter().filter(|(_, n)| **n > 0).map(|(word, n)| format!("{n} {word}")).collect();
+            if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+        };
+        let Sides { primary, secondary } = self.frames;
+        let Latency { p50, p99, max } = self.release_latency_ns;
+        let nanos = std::time::Duration::from_nanos;
+        format!(
+            "frames       {primary} primary, {secondary} secondary\n\
+             released     {} ({})\n\
+             dropped      {} ({})\n\
+             held         {} primary, {} secondary\n\
+             checkpoints  {}\n\
+             held for     p50 {:?}, p99 {:?}, max {:?}",
+            self.released,
+            line(&self.released_by),
+            self.dropped,
+            line(&self.dropped_by),
+            self.held,
+            self.held_secondary,
+            line(&self.checkpoints),
+            nanos(p50),
+            nanos(p99),
+            nanos(max),
+        )
+    }
+}

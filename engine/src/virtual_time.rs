@@ -1,0 +1,388 @@
+//! The same shards, comparer, timers and lifecycle as in a running engine, stepped in one thread by the timestamps of
+//! their input. Replay, simulator and tests run on this.
+//!
+//! At one instant, timers come before frames, in the order commit, deferred request, grace, timeout, periodic; frames of
+//! the primary come before those of the secondary. The verdicts do not depend on the number of shards.
+
+use std::time::Duration;
+
+use pmd_tap::{Frame, FramePool, Nanos, PoolError, PoolSettings};
+
+use crate::checkpoint::{Lifecycle, LifecycleSettings, Request};
+use crate::flow::FlowHasher;
+use crate::shard::{Budget, Shard, ShardSettings, Work};
+use crate::side::{BySide, Side};
+use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
+use crate::wire::Packet;
+
+/// Longest piece of a secondary frame that is kept when there is no room for it: enough for its headers.
+const HEADERS: usize = 120;
+
+/// What runs in virtual time.
+#[derive(Clone, Copy, Debug)]
+pub struct VirtualSettings {
+    /// Shards.
+    pub shards: usize,
+    /// Of each shard; its bounds hold for all shards together.
+    pub shard: ShardSettings,
+    /// When requests go out.
+    pub lifecycle: LifecycleSettings,
+    /// From a request to its commit; `None`: never.
+    pub commit_after: Option<Duration>,
+    /// Frames beyond one jumbo frame that there is room for, per side.
+    pub max_gso_frames: usize,
+}
+
+/// A side's frames, in order. Times may run backwards; the run then stands still.
+pub trait Input {
+    /// What can go wrong.
+    type Error;
+
+    /// When the next frame comes; `None` at the end.
+    fn next_time(&mut self) -> Result<Option<Nanos>, Self::Error>;
+
+    /// The next frame; only asked for after [`next_time`](Self::next_time) gave its time.
+    fn take(&mut self) -> Result<Vec<u8>, Self::Error>;
+}
+
+/// What happened, in order of decision. Frames are named by their place in their input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A primary frame left.
+    Release {
+        /// Its place in the primary's input.
+        frame: u64,
+        /// Why.
+        why: Release,
+        /// How long it was held.
+        held: Duration,
+    },
+    /// A secondary frame was dropped.
+    Drop {
+        /// Its place in the secondary's input.
+        frame: u64,
+        /// Why.
+        why: Discard,
+    },
+    /// A checkpoint was asked for.
+    Request(Cause),
+    /// A checkpoint was committed.
+    Commit,
+    /// A frame was still held when nothing could change any more.
+    Held {
+        /// Whose.
+        side: Side,
+        /// Its place in its input.
+        frame: u64,
+    },
+}
+
+/// Where events go.
+pub trait Recorder {
+    /// What can go wrong.
+    type Error;
+
+    /// Something happened at `at`; a release comes with its frame.
+    fn record(&mut self, at: Nanos, event: Event, frame: Option<&Frame>) -> Result<(), Self::Error>;
+}
+
+/// What the shards decided since the last look.
+#[derive(Debug, Default)]
+struct Decisions {
+    releases: Vec<(Frame, Release)>,
+    drops: Vec<(Frame, Discard)>,
+    causes: Vec<Cause>,
+}
+
+impl Sink for Decisions {
+    fn release(&mut self, frame: Frame, why: Release) {
+        self.releases.push((frame, why));
+    }
+
+    fn discard(&mut self, frame: Frame, why: Discard) {
+        self.drops.push((frame, why));
+    }
+
+    fn ask(&mut self, cause: Cause) {
+        self.causes.push(cause);
+    }
+}
+
+/// An engine in virtual time.
+#[derive(Debug)]
+pub struct VirtualTime {
+    settings: VirtualSettings,
+    hasher: FlowHasher,
+    shards: Vec<Shard>,
+    pools: BySide<FramePool>,
+    lifecycle: Lifecycle,
+    commit_due: Option<Nanos>,
+    now: Nanos,
+    decisions: Decisions,
+    requests: Vec<Request>,
+    received: BySide<u64>,
+    stopped: Stopped,
+    /// The primary's frame that found no room, until the next commit.
+    set_aside: Option<Vec<u8>>,
+}
+
+/// Whether the primary's input is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    No,
+    UntilCommit,
+}
+
+impl VirtualTime {
+    /// Everything empty, at time zero, with the same hash keys each time.
+    pub fn new(settings: VirtualSettings) -> Result<Self, PoolError> {
+        let hasher = FlowHasher::fixed();
+        let shards =
+            (0..settings.shards.max(1)).map(|_| Shard::new(settings.shard, hasher.clone())).collect();
+        // A few more than may be held: those that are being judged.
+        let pool = PoolSettings::for_frames(settings.shard.max_held_frames + 8, settings.max_gso_frames);
+        Ok(Self {
+            settings,
+            hasher,
+            shards,
+            pools: BySide { primary: FramePool::new(pool)?, secondary: FramePool::new(pool)? },
+            lifecycle: Lifecycle::new(settings.lifecycle, Nanos::ZERO),
+            commit_due: None,
+            now: Nanos::ZERO,
+            decisions: Decisions::default(),
+            requests: Vec::new(),
+            received: BySide::default(),
+            stopped: Stopped::No,
+            set_aside: None,
+        })
+    }
+
+    /// Frames received of each side.
+    pub fn received(&self) -> BySide<u64> {
+        self.received
+    }
+
+    /// Runs both inputs to their end, and time on until nothing can change.
+    pub fn run<I, R, E>(&mut self, mut inputs: BySide<I>, recorder: &mut R) -> Result<(), E>
+    where
+        I: Input<Error = E>,
+        R: Recorder<Error = E>,
+    {
+        loop {
+            let frame = self.next_frame(&mut inputs)?;
+            match (self.next_timer(frame.is_some()), frame) {
+                (Some(due), Some((_, time))) if due <= time => self.advance(due, true, recorder)?,
+                (_, Some((side, time))) => {
+                    self.move_to(time, recorder)?;
+                    let bytes = match (side, self.set_aside.take()) {
+                        (Side::Primary, Some(bytes)) => bytes,
+                        _ => inputs[side].take()?,
+                    };
+                    self.receive(side, bytes);
+                }
+                (Some(due), None) => self.advance(due, false, recorder)?,
+                (None, None) => break,
+            }
+        }
+        self.settle(recorder)?;
+        self.report_held(&mut inputs, recorder)
+    }
+
+    /// Which side's frame comes next, and when.
+    fn next_frame<I: Input>(&mut self, inputs: &mut BySide<I>) -> Result<Option<(Side, Nanos)>, I::Error> {
+        let primary = match self.stopped {
+            Stopped::No if self.set_aside.is_some() => Some(self.now),
+            Stopped::No => inputs.primary.next_time()?,
+            Stopped::UntilCommit => None,
+        };
+        let secondary = inputs.secondary.next_time()?;
+        let [primary, secondary] = [primary, secondary].map(|time| time.map(|time| time.max(self.now)));
+        Ok(match (primary, secondary) {
+            (Some(primary), Some(secondary)) if secondary < primary => Some((Side::Secondary, secondary)),
+            (Some(primary), _) => Some((Side::Primary, primary)),
+            (None, secondary) => secondary.map(|time| (Side::Secondary, time)),
+        })
+    }
+
+    /// When the next timer comes up. There are no periodic checkpoints after the last frame.
+    fn next_timer(&self, frames_follow: bool) -> Option<Nanos> {
+        let shards = self.shards.iter().filter_map(Shard::next_deadline);
+        let periodic = if frames_follow { self.lifecycle.periodic_deadline() } else { None };
+        let others = [self.commit_due, self.lifecycle.deferred_deadline(), periodic];
+        shards.chain(others.into_iter().flatten()).min().map(|due| due.max(self.now))
+    }
+
+    /// Moves the clock; what was decided at the instant before is complete.
+    fn move_to<R: Recorder>(&mut self, time: Nanos, recorder: &mut R) -> Result<(), R::Error> {
+        if time > self.now {
+            self.settle(recorder)?;
+            self.now = time;
+        }
+        Ok(())
+    }
+
+    /// Runs the timers that are due at `time`.
+    fn advance<R: Recorder>(
+        &mut self,
+        time: Nanos,
+        frames_follow: bool,
+        recorder: &mut R,
+    ) -> Result<(), R::Error> {
+        self.move_to(time, recorder)?;
+        if self.commit_due.is_some_and(|due| due <= time) {
+            self.commit(recorder)?;
+        }
+        let deferred = self.lifecycle.poll_deferred(time);
+        self.request(deferred);
+        for shard in &mut self.shards {
+            shard.expire(time, &mut self.decisions);
+        }
+        // All graces of all shards, then all timeouts, each by its frames: whatever the number of shards.
+        self.decisions.causes.sort_by_key(order_of);
+        self.heed_causes();
+        if frames_follow {
+            let periodic = self.lifecycle.poll_periodic(time);
+            self.request(periodic);
+        }
+        self.settle(recorder)
+    }
+
+    fn heed_causes(&mut self) {
+        for cause in std::mem::take(&mut self.decisions.causes) {
+            let request = self.lifecycle.handle_cause(cause, self.now);
+            self.request(request);
+        }
+    }
+
+    fn request(&mut self, request: Option<Request>) {
+        if let Some(request) = request {
+            self.commit_due = self.settings.commit_after.map(|after| self.now + after);
+            self.requests.push(request);
+        }
+    }
+
+    /// A frame arrives.
+    fn receive(&mut self, side: Side, bytes: Vec<u8>) {
+        let packet = Packet::parse(&bytes);
+        let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();
+        let held: usize = self.shards.iter().map(|shard| shard.held_frames(side)).sum();
+        let most = self.settings.shard.max_held_frames;
+        let pool = &mut self.pools[side];
+        let mut budget = if held < most || side == Side::Primary { Budget::Room } else { Budget::Exhausted };
+        let mut frame = pool.frame_from(&bytes);
+        if frame.is_none() && side == Side::Secondary {
+            // It is dropped at once; only its flow matters.
+            budget = Budget::Exhausted;
+            frame = pool.frame_from(&bytes[..bytes.len().min(HEADERS)]);
+        }
+        let Some(mut frame) = frame else {
+            self.set_aside = Some(bytes);
+            self.stop_primary();
+            return;
+        };
+        frame.stamp(self.now, self.received[side]);
+        self.received[side] += 1;
+        let shard = hash.shard(self.shards.len());
+        let shard = &mut self.shards[shard.0];
+        shard.handle(side, Work { frame, hash, packet, budget }, self.now, &mut self.decisions);
+        self.heed_causes();
+        self.watch_budget(side, held);
+    }
+
+    /// At half of what may be held a checkpoint is asked for; at all of it the primary's input is not read.
+    fn watch_budget(&mut self, side: Side, held_before: usize) {
+        let held: usize = self.shards.iter().map(|shard| shard.held_frames(side)).sum();
+        let most = self.settings.shard.max_held_frames;
+        let high_water = (most / 2).max(1);
+        if held_before < high_water && held >= high_water {
+            self.ask_for_room();
+        }
+        if side == Side::Primary && held >= most {
+            self.stop_primary();
+        }
+    }
+
+    fn stop_primary(&mut self) {
+        self.stopped = Stopped::UntilCommit;
+        self.ask_for_room();
+    }
+
+    fn ask_for_room(&mut self) {
+        let detail = Detail::Bound { limit: "max_held_frames" };
+        let cause = Cause { reason: Reason::QueueFull, at: self.now, flow: None, detail };
+        let request = self.lifecycle.handle_cause(cause, self.now);
+        self.request(request);
+    }
+
+    /// A checkpoint is committed: everything held leaves or is dropped, in the order of the inputs.
+    fn commit<R: Recorder>(&mut self, recorder: &mut R) -> Result<(), R::Error> {
+        self.settle(recorder)?;
+        self.commit_due = None;
+        self.lifecycle.handle_commit(self.now);
+        recorder.record(self.now, Event::Commit, None)?;
+        for shard in &mut self.shards {
+            shard.flush(usize::MAX, self.now, &mut self.decisions);
+        }
+        self.decisions.releases.sort_by_key(|(frame, _)| frame.ordinal());
+        self.decisions.drops.sort_by_key(|(frame, _)| frame.ordinal());
+        self.stopped = Stopped::No;
+        self.settle(recorder)
+    }
+
+    /// Reports what was decided: releases, then drops, then requests.
+    fn settle<R: Recorder>(&mut self, recorder: &mut R) -> Result<(), R::Error> {
+        for (frame, why) in self.decisions.releases.drain(..) {
+            let held = self.now.since(frame.arrival());
+            recorder.record(self.now, Event::Release { frame: frame.ordinal(), why, held }, Some(&frame))?;
+            self.pools.primary.recycle(frame);
+        }
+        for (frame, why) in self.decisions.drops.drain(..) {
+            recorder.record(self.now, Event::Drop { frame: frame.ordinal(), why }, None)?;
+            self.pools.secondary.recycle(frame);
+        }
+        for request in self.requests.drain(..) {
+            recorder.record(self.now, Event::Request(request.cause), None)?;
+        }
+        Ok(())
+    }
+
+    /// What is still held, and what a bound kept from being read.
+    fn report_held<I, R, E>(&mut self, inputs: &mut BySide<I>, recorder: &mut R) -> Result<(), E>
+    where
+        I: Input<Error = E>,
+        R: Recorder<Error = E>,
+    {
+        for side in Side::BOTH {
+            let mut held: Vec<u64> = Vec::new();
+            for shard in &self.shards {
+                held.extend(shard.held_ordinals(side));
+            }
+            held.sort_unstable();
+            for frame in held {
+                recorder.record(self.now, Event::Held { side, frame }, None)?;
+            }
+        }
+        let mut unread = u64::from(self.set_aside.take().is_some());
+        while inputs.primary.next_time()?.is_some() {
+            inputs.primary.take()?;
+            unread += 1;
+        }
+        for _ in 0..unread {
+            let frame = self.received.primary;
+            self.received.primary += 1;
+            recorder.record(self.now, Event::Held { side: Side::Primary, frame }, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// Causes of one instant: grace, then timeout; within, the primary's frames first, by their place in the input.
+fn order_of(cause: &Cause) -> (u8, u8, u64) {
+    let phase = u8::from(cause.reason == Reason::Timeout);
+    match cause.detail {
+        Detail::Mismatch { primary, secondary, .. } => (phase, 0, primary.or(secondary).unwrap_or(u64::MAX)),
+        Detail::Timeout { side: Side::Primary, frame, .. } => (phase, 0, frame),
+        Detail::Timeout { side: Side::Secondary, frame, .. } => (phase, 1, frame),
+        Detail::None | Detail::Bound { .. } => (phase, 2, 0),
+    }
+}
