@@ -202,7 +202,13 @@ impl Case {
     /// Both guests answer the client's SYN at once: frame 0 of either side, when it comes first.
     #[must_use]
     pub fn handshake(self, at: Ns) -> Self {
-        self.p(at, syn_ack()).s(at, syn_ack())
+        self.handshake_of(0, at)
+    }
+
+    /// Both guests answer the SYN of flow n at once.
+    #[must_use]
+    pub fn handshake_of(self, flow: u16, at: Ns) -> Self {
+        self.p(at, syn_ack().flow(flow)).s(at, syn_ack().flow(flow))
     }
 
     /// What one side has sent so far.

@@ -1,0 +1,14 @@
+//! The case catalogue of comparison.md §8, replayed black-box through `colo replay`: each row is a named test that
+//! carries its number. Written from the specification alone; a reading chosen where it leaves two says "Reading:".
+#![forbid(unsafe_code)]
+
+mod datagrams;
+mod epochs;
+mod fine_points;
+mod incarnations;
+mod sequence_space;
+mod tcp_acks;
+mod tcp_data;
+mod tcp_events;
+mod tcp_positions;
+mod timers;
