@@ -58,6 +58,15 @@ fn case_27_lower_isn_across_the_wrap() {
 }
 
 #[test]
+fn case_27_isns_close_together() {
+    // Reading: both spaces are near, but only one of them puts the SVM's segment where its stream goes on.
+    on_both(|case| {
+        short_connection(case.clone().isns(5, 0xFFFF_FFF8));
+        short_connection(case.isns(1_000, 1_013).secondary_translated());
+    });
+}
+
+#[test]
 fn case_28_isn_differs_secondary_translated() {
     on_both(|case| {
         let case = case.isns(1_000, 900_000_000).secondary_translated();

@@ -103,7 +103,7 @@ fn case_50_sequence_wraps_inside_a_segment() {
 fn case_50_only_the_secondary_wraps() {
     on_both(|case| {
         let case = case
-            .isns(5, 0xFFFF_FFF8)
+            .isns(900_000_000, 0xFFFF_FFF8)
             .handshake(0.ms())
             .p(1.ms(), seg(0..20))
             .s(2.ms(), seg(0..20));
