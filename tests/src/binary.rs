@@ -19,11 +19,7 @@ pub struct Finished {
 /// The binary under test: `COLO_BIN`, else `colo` in the target directory of this test executable.
 pub fn colo() -> PathBuf {
     let path = std::env::var_os("COLO_BIN").map_or_else(beside_the_test, PathBuf::from);
-    assert!(
-        path.is_file(),
-        "no colo at {}: build it first: cargo build (or set COLO_BIN)",
-        path.display()
-    );
+    assert!(path.is_file(), "no colo at {}: build it first: cargo build (or set COLO_BIN)", path.display());
     path
 }
 

@@ -99,11 +99,7 @@ impl Case {
     pub fn new(ip: IpVersion) -> Self {
         Self {
             ip,
-            incarnations: vec![Isns {
-                primary: 1_000_000,
-                secondary: 1_000_000,
-                client: 7_000_000,
-            }],
+            incarnations: vec![Isns { primary: 1_000_000, secondary: 1_000_000, client: 7_000_000 }],
             secondary_space: Space::Own,
             streams: HashMap::new(),
             primary: Vec::new(),
@@ -122,25 +118,15 @@ impl Case {
     /// Sets both guests' initial sequence numbers.
     #[must_use]
     pub fn isns(mut self, primary: u32, secondary: u32) -> Self {
-        assert!(
-            self.primary.is_empty() && self.secondary.is_empty(),
-            "ISNs come before frames"
-        );
-        self.incarnations[0] = Isns {
-            primary,
-            secondary,
-            ..self.incarnations[0]
-        };
+        assert!(self.primary.is_empty() && self.secondary.is_empty(), "ISNs come before frames");
+        self.incarnations[0] = Isns { primary, secondary, ..self.incarnations[0] };
         self
     }
 
     /// Sets the client's initial sequence number.
     #[must_use]
     pub fn client_isn(mut self, client: u32) -> Self {
-        assert!(
-            self.primary.is_empty() && self.secondary.is_empty(),
-            "ISNs come before frames"
-        );
+        assert!(self.primary.is_empty() && self.secondary.is_empty(), "ISNs come before frames");
         self.incarnations[0].client = client;
         self
     }
@@ -227,8 +213,7 @@ impl Case {
     /// The value of a setting in milliseconds, or what the specification gives it.
     fn setting_ms(&self, key: &str, default: u64) -> Ns {
         let set = self.settings.iter().rev().find(|(k, _)| k == key);
-        set.map_or(default, |(_, value)| value.parse().expect("milliseconds"))
-            .ms()
+        set.map_or(default, |(_, value)| value.parse().expect("milliseconds")).ms()
     }
 
     /// Writes the captures of both sides into a directory, as `p.pcap` and `s.pcap`.
@@ -265,10 +250,7 @@ impl Case {
             Side::Primary => &mut self.primary,
             Side::Secondary => &mut self.secondary,
         };
-        assert!(
-            list.last().is_none_or(|last| last.at <= at),
-            "a capture is in order of time: {sent:?}"
-        );
+        assert!(list.last().is_none_or(|last| last.at <= at), "a capture is in order of time: {sent:?}");
         list.push(sent);
         self
     }
@@ -276,17 +258,12 @@ impl Case {
     fn build(&mut self, side: Side, at: Ns, mut packet: Packet) -> Sent {
         let (numbers, payload, what) = match &packet.body {
             Body::Tcp(tcp) => self.place(side, packet.flow, tcp),
-            Body::Udp(payload, _) => (
-                Numbers::default(),
-                payload.clone(),
-                format!("UDP {} bytes", payload.len()),
-            ),
+            Body::Udp(payload, _) => {
+                (Numbers::default(), payload.clone(), format!("UDP {} bytes", payload.len()))
+            }
         };
         let (start, protocol) = match &packet.body {
-            Body::Tcp(tcp) => (
-                self.start(side, packet.flow, tcp) + i64::from(tcp.has(Flag::Syn)),
-                "tcp",
-            ),
+            Body::Tcp(tcp) => (self.start(side, packet.flow, tcp) + i64::from(tcp.has(Flag::Syn)), "tcp"),
             Body::Udp(..) => (0, "udp"),
         };
         let mut payload = payload;
@@ -298,24 +275,12 @@ impl Case {
         if let Body::Tcp(tcp) = &packet.body {
             self.remember(side, packet.flow, tcp, start - i64::from(tcp.has(Flag::Syn)));
         }
-        let what = if packet.flow == 0 {
-            what
-        } else {
-            format!("flow {}: {what}", packet.flow)
-        };
-        Sent {
-            at,
-            bytes,
-            what,
-            flow: (protocol, packet.flow),
-        }
+        let what = if packet.flow == 0 { what } else { format!("flow {}: {what}", packet.flow) };
+        Sent { at, bytes, what, flow: (protocol, packet.flow) }
     }
 
     fn stream(&self, side: Side, flow: u16, tcp: &Tcp) -> Stream {
-        self.streams
-            .get(&(side, flow, tcp.incarnation))
-            .copied()
-            .unwrap_or_default()
+        self.streams.get(&(side, flow, tcp.incarnation)).copied().unwrap_or_default()
     }
 
     /// The stream position a segment starts at; a raw one counts as next, its content is all the position is for.
@@ -355,21 +320,11 @@ impl Case {
             _ => self.stream(side, flow, tcp).acked,
         };
         let numbers = Numbers {
-            seq: if let From::Raw(raw) = tcp.from {
-                raw
-            } else {
-                wrap(isn, start + 1)
-            },
-            ack: if let Ack::Raw(raw) = tcp.ack {
-                raw
-            } else {
-                wrap(isns.client, acked + 1)
-            },
+            seq: if let From::Raw(raw) = tcp.from { raw } else { wrap(isn, start + 1) },
+            ack: if let Ack::Raw(raw) = tcp.ack { raw } else { wrap(isns.client, acked + 1) },
         };
         let first = start + i64::from(tcp.has(Flag::Syn));
-        let payload = (first..first + tcp.len)
-            .map(|position| content(tcp.incarnation, position))
-            .collect();
+        let payload = (first..first + tcp.len).map(|position| content(tcp.incarnation, position)).collect();
         let what = format!(
             "[{first},{}) {:?} seq {:#010x} ack {}{}",
             first + tcp.len,
@@ -380,11 +335,7 @@ impl Case {
             } else {
                 format!("{acked} ({:#010x})", numbers.ack)
             },
-            if tcp.incarnation == 0 {
-                String::new()
-            } else {
-                format!(" of incarnation {}", tcp.incarnation)
-            },
+            if tcp.incarnation == 0 { String::new() } else { format!(" of incarnation {}", tcp.incarnation) },
         );
         (numbers, payload, what)
     }

@@ -14,26 +14,14 @@ use serde_json::Value;
 fn mixture() -> Case {
     let mut case = (0..6).fold(Case::v4(), |case, flow| case.handshake_of(flow, 0.ms()));
     for flow in 0..6 {
-        case = case
-            .p(1.ms(), seg(0..100).flow(flow))
-            .s(2.ms(), seg(0..60).flow(flow));
+        case = case.p(1.ms(), seg(0..100).flow(flow)).s(2.ms(), seg(0..60).flow(flow));
     }
     for flow in 0..5 {
-        case = case
-            .p(3.ms(), ack(10).flow(flow))
-            .s(4.ms(), seg(60..100).ack(10).flow(flow));
+        case = case.p(3.ms(), ack(10).flow(flow)).s(4.ms(), seg(60..100).ack(10).flow(flow));
     }
-    case = case
-        .p(5.ms(), udp(b"one"))
-        .p(5.ms(), udp(b"two"))
-        .s(6.ms(), udp(b"two"))
-        .s(7.ms(), udp(b"one"));
-    case = case
-        .p(20.ms(), seg(100..110))
-        .s(21.ms(), seg(100..110).with_byte(105, 0xFF));
-    case.p(150.ms(), fin().flow(1))
-        .s(151.ms(), fin().flow(1))
-        .p(900.ms(), seg(100..120).flow(2))
+    case = case.p(5.ms(), udp(b"one")).p(5.ms(), udp(b"two")).s(6.ms(), udp(b"two")).s(7.ms(), udp(b"one"));
+    case = case.p(20.ms(), seg(100..110)).s(21.ms(), seg(100..110).with_byte(105, 0xFF));
+    case.p(150.ms(), fin().flow(1)).s(151.ms(), fin().flow(1)).p(900.ms(), seg(100..120).flow(2))
 }
 
 fn path(directory: &Path, name: &str) -> String {
@@ -57,10 +45,7 @@ fn replay(directory: &Path, more: &[&str]) -> Finished {
 
 fn outputs(directory: &Path) -> (String, Vec<u8>) {
     let verdicts = std::fs::read_to_string(directory.join("v.jsonl")).expect("--verdicts writes");
-    (
-        verdicts,
-        std::fs::read(directory.join("out.pcap")).expect("--released writes"),
-    )
+    (verdicts, std::fs::read(directory.join("out.pcap")).expect("--released writes"))
 }
 
 fn verdicts_of(case: &Case) -> String {
@@ -72,9 +57,7 @@ fn verdicts_of(case: &Case) -> String {
 }
 
 fn lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("a line is an object"))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("a line is an object")).collect()
 }
 
 /// One clear sentence on stderr, exit code 2.
@@ -82,11 +65,7 @@ fn lines(text: &str) -> Vec<Value> {
 fn refused(finished: &Finished, words: &[&str]) {
     assert_eq!(finished.code, Some(2), "stderr: {}", finished.stderr);
     for word in words {
-        assert!(
-            finished.stderr.contains(word),
-            "{word:?} is missing in: {}",
-            finished.stderr
-        );
+        assert!(finished.stderr.contains(word), "{word:?} is missing in: {}", finished.stderr);
     }
     assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
 }
@@ -104,13 +83,7 @@ fn repeated_runs_are_equal_to_the_byte_with_any_number_of_workers() {
     let directory = tempfile::tempdir().unwrap();
     mixture().write(directory.path());
     let mut runs = Vec::new();
-    for workers in [
-        &[][..],
-        &["--workers", "1"],
-        &["--workers", "2"],
-        &["--workers", "4"],
-        &[],
-    ] {
+    for workers in [&[][..], &["--workers", "1"], &["--workers", "2"], &["--workers", "4"], &[]] {
         let finished = replay(directory.path(), &[&["--json"][..], workers].concat());
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         runs.push((workers, outputs(directory.path()), finished.stdout));
@@ -124,12 +97,7 @@ fn repeated_runs_are_equal_to_the_byte_with_any_number_of_workers() {
 #[test]
 fn captures_of_every_format_give_the_same_verdicts() {
     let expected = verdicts_of(&mixture());
-    for format in [
-        Format::PcapUs,
-        Format::PcapNsBigEndian,
-        Format::PcapNgNs,
-        Format::PcapNgUs,
-    ] {
+    for format in [Format::PcapUs, Format::PcapNsBigEndian, Format::PcapNgNs, Format::PcapNgUs] {
         assert_eq!(verdicts_of(&mixture().format(format)), expected, "{format:?}");
     }
 }
@@ -138,10 +106,7 @@ fn captures_of_every_format_give_the_same_verdicts() {
 fn nanoseconds_are_not_rounded() {
     let at = |ns| colo_tests::case::Ns(ns);
     for format in [Format::PcapNs, Format::PcapNgNs] {
-        let case = Case::v4()
-            .format(format)
-            .p(at(1), udp(b"one"))
-            .s(at(778), udp(b"one"));
+        let case = Case::v4().format(format).p(at(1), udp(b"one")).s(at(778), udp(b"one"));
         case.run().quiet().released(0, at(778), "matched");
     }
 }
@@ -158,30 +123,16 @@ fn time_counts_from_the_first_frame_of_either_file() {
 #[test]
 fn a_tie_goes_to_the_primary() {
     let text = verdicts_of(&Case::v4().p(0.ms(), udp(b"one")).s(0.ms(), udp(b"one")));
-    let events: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.len(), 2);
-    assert_eq!(
-        (&events[0]["event"], &events[1]["event"]),
-        (&"release".into(), &"drop".into())
-    );
+    assert_eq!((&events[0]["event"], &events[1]["event"]), (&"release".into(), &"drop".into()));
 }
 
 #[test]
 fn held_is_listed_under_never() {
-    let case = Case::v4()
-        .never()
-        .p(0.ms(), udp(b"one"))
-        .p(1.ms(), udp(b"two"))
-        .s(2.ms(), udp(b"three"));
+    let case = Case::v4().never().p(0.ms(), udp(b"one")).p(1.ms(), udp(b"two")).s(2.ms(), udp(b"three"));
     let outcome = case.run();
-    outcome
-        .mismatch(22.ms(), "datagram")
-        .held(&[0, 1])
-        .held_secondary(&[0])
-        .commits(&[]);
+    outcome.mismatch(22.ms(), "datagram").held(&[0, 1]).held_secondary(&[0]).commits(&[]);
 }
 
 #[test]
@@ -199,12 +150,7 @@ fn checkpoint_ms_defaults_to_five() {
 
 #[test]
 fn checkpoints_may_take_their_time() {
-    Case::v4()
-        .commit_after(70.ms())
-        .p(0.ms(), udp(b"one"))
-        .run()
-        .timeout(400.ms())
-        .commits(&[470.ms()]);
+    Case::v4().commit_after(70.ms()).p(0.ms(), udp(b"one")).run().timeout(400.ms()).commits(&[470.ms()]);
 }
 
 #[test]
@@ -229,16 +175,8 @@ fn empty_captures_are_fine() {
 
 #[test]
 fn one_empty_capture_is_fine() {
-    Case::v4()
-        .p(0.ms(), udp(b"one"))
-        .run()
-        .timeout(400.ms())
-        .released(0, 405.ms(), "flush");
-    Case::v4()
-        .s(0.ms(), udp(b"one"))
-        .run()
-        .timeout(400.ms())
-        .dropped(0, 405.ms(), "flush");
+    Case::v4().p(0.ms(), udp(b"one")).run().timeout(400.ms()).released(0, 405.ms(), "flush");
+    Case::v4().s(0.ms(), udp(b"one")).run().timeout(400.ms()).dropped(0, 405.ms(), "flush");
 }
 
 #[test]
@@ -269,14 +207,7 @@ fn verdicts_and_released_are_optional() {
     let finished = binary::run(&["replay", "--primary", &p, "--secondary", &s, "--json"]);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     let summary: Value = serde_json::from_str(&finished.stdout).expect("one object and nothing else");
-    for key in [
-        "frames",
-        "released",
-        "dropped",
-        "held",
-        "checkpoints",
-        "release_latency_ns",
-    ] {
+    for key in ["frames", "released", "dropped", "held", "checkpoints", "release_latency_ns"] {
         assert!(!summary[key].is_null(), "{key} is missing in {summary}");
     }
 }
@@ -284,10 +215,7 @@ fn verdicts_and_released_are_optional() {
 #[test]
 fn a_truncated_capture_names_the_frame() {
     // Cut inside the bytes of the frame with index 1, then inside its record header.
-    let case = Case::v4()
-        .p(0.ms(), udp(b"one"))
-        .p(1.ms(), udp(b"two"))
-        .p(2.ms(), udp(b"three"));
+    let case = Case::v4().p(0.ms(), udp(b"one")).p(1.ms(), udp(b"two")).p(2.ms(), udp(b"three"));
     let first_len = case.sent(Side::Primary)[0].bytes.len();
     let second_at = FILE_HEADER_LEN + RECORD_HEADER_LEN + first_len;
     for cut in [second_at + RECORD_HEADER_LEN + 9, second_at + 5] {
@@ -318,11 +246,7 @@ fn a_truncated_pcapng_names_the_frame() {
 
 #[test]
 fn rubbish_is_refused() {
-    for rubbish in [
-        &b"this is no capture, it is a sentence that goes on for a while"[..],
-        b"",
-        b"\xD4\xC3",
-    ] {
+    for rubbish in [&b"this is no capture, it is a sentence that goes on for a while"[..], b"", b"\xD4\xC3"] {
         let directory = tempfile::tempdir().unwrap();
         Case::v4().p(0.ms(), udp(b"one")).write(directory.path());
         std::fs::write(directory.path().join("s.pcap"), rubbish).unwrap();
@@ -358,14 +282,8 @@ fn an_unknown_setting_names_the_nearest_known_one() {
         &replay(directory.path(), &["--set", "compare_timeuot=5"]),
         &["compare_timeuot", "compare_timeout"],
     );
-    refused(
-        &replay(directory.path(), &["--set", "compare_timeout=soon"]),
-        &["compare_timeout"],
-    );
-    refused(
-        &replay(directory.path(), &["--checkpoint-ms", "sometimes"]),
-        &["checkpoint-ms"],
-    );
+    refused(&replay(directory.path(), &["--set", "compare_timeout=soon"]), &["compare_timeout"]);
+    refused(&replay(directory.path(), &["--checkpoint-ms", "sometimes"]), &["checkpoint-ms"]);
 }
 
 #[test]

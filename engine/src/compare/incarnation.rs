@@ -213,19 +213,38 @@ impl Incarnation {
 
     /// A primary segment in its own space.
     #[inline(always)]
-    pub(super) fn place_primary(segment: &Segment) -> Placed {
+    pub(super) fn place_primary(&self, segment: &Segment) -> Placed {
+        if segment.flags.rst() {
+            return place(segment, self.reset_position(Side::Primary, segment.seq, SeqShift::IDENTITY));
+        }
         place(segment, segment.seq)
     }
 
     /// A secondary segment in the primary's space. To be called after [`join`](Self::join) said yes.
     #[inline(always)]
     pub(super) fn place_secondary(&mut self, settings: &CompareSettings, segment: &Segment) -> Placed {
+        if segment.flags.rst() {
+            return place(
+                segment,
+                self.reset_position(Side::Secondary, segment.seq, self.shift_or_identity()),
+            );
+        }
         if let Mapping::Fixed(shift) = self.mapping
             && !segment.flags.syn()
         {
             return place(segment, shift.apply(segment.seq));
         }
         place(segment, self.decide_place(settings, segment))
+    }
+
+    /// Where a reset lies. One that answers a segment has its number from the peer's ack, or 0, whatever space the side
+    /// counts in; one that lies nowhere near the stream ends it where it stands.
+    #[cold]
+    fn reset_position(&self, side: Side, seq: SeqNumber, shift: SeqShift) -> SeqNumber {
+        let Some(reach) = self.streams[side].reach else { return seq };
+        let candidates = [shift.apply(seq), seq];
+        let near = candidates.into_iter().min_by_key(|position| position.distance(reach.top));
+        near.filter(|position| position.distance(reach.top) <= SEQUENCE_WINDOW).unwrap_or(reach.top)
     }
 
     #[cold]

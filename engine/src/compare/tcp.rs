@@ -233,7 +233,7 @@ impl<K: Sink> Session<'_, '_, K> {
         if opens {
             self.incarnation.open_primary(segment);
         }
-        let placed = Incarnation::place_primary(segment);
+        let placed = self.incarnation.place_primary(segment);
         self.incarnation.note_primary_ack(placed.ack);
         if placed.is_pure_ack() {
             self.leave_or_hold(arrival, &placed);
@@ -389,7 +389,10 @@ impl<K: Sink> Session<'_, '_, K> {
             self.report_with(contradiction, Side::Secondary, ordinal);
         }
         match fate {
-            Fate::Drop(why) => self.discard_held(id, why),
+            Fate::Drop(why) => {
+                self.cover_matched(&placed, why);
+                self.discard_held(id, why);
+            }
             Fate::Wait { unmatched } => {
                 let generation = self.incarnation.generation;
                 if let Some(content) = self.cx.store.held.content_mut(id) {
@@ -418,17 +421,23 @@ impl<K: Sink> Session<'_, '_, K> {
         }
         match fate {
             Fate::Drop(why) => {
-                if why == Discard::Matched {
-                    let stream = &mut self.incarnation.streams.secondary;
-                    // It lies within what the primary has sent, so it makes no more gaps than the primary's.
-                    let _ = stream.cover(&mut self.cx.store.islands, placed.range);
-                }
+                self.cover_matched(&placed, why);
                 self.sink.discard(arrival.frame, why);
             }
             Fate::Wait { unmatched } => {
                 let id = self.hold(arrival, &placed, unmatched);
                 self.follow_secondary(&placed, id);
             }
+        }
+    }
+
+    /// Takes note that the secondary sent what the primary had sent before. It lies within what the primary has sent, so
+    /// it makes no more gaps than the primary's.
+    #[inline(always)]
+    fn cover_matched(&mut self, placed: &Placed, why: Discard) {
+        if why == Discard::Matched {
+            let stream = &mut self.incarnation.streams.secondary;
+            let _ = stream.cover(&mut self.cx.store.islands, placed.range);
         }
     }
 

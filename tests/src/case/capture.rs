@@ -54,11 +54,7 @@ fn length(bytes: &[u8]) -> u32 {
 fn pcap(magic: u32, unit_ns: u64, put: fn(u32) -> [u8; 4], records: &[Record]) -> Vec<u8> {
     let mut file = Vec::new();
     // Version 2.4 is two 16-bit fields; written as one word its halves swap with the byte order.
-    let version = if put(1) == 1_u32.to_le_bytes() {
-        0x0004_0002
-    } else {
-        0x0002_0004
-    };
+    let version = if put(1) == 1_u32.to_le_bytes() { 0x0004_0002 } else { 0x0002_0004 };
     for word in [magic, version, 0, 0, 0x0004_0000, LINK_ETHERNET] {
         file.extend(put(word));
     }
@@ -124,9 +120,7 @@ pub struct Decoded {
 /// Reads a classic little-endian pcap, the kind `colo` writes here.
 pub fn decode(file: &[u8]) -> Result<Decoded, String> {
     let word = |at: usize| -> Result<u32, String> {
-        let bytes = file
-            .get(at..at + 4)
-            .ok_or_else(|| format!("cut off at byte {at}"))?;
+        let bytes = file.get(at..at + 4).ok_or_else(|| format!("cut off at byte {at}"))?;
         Ok(u32::from_le_bytes(bytes.try_into().map_err(|_| "four bytes")?))
     };
     let unit_ns = match word(0)? {
@@ -143,12 +137,8 @@ pub fn decode(file: &[u8]) -> Result<Decoded, String> {
         let time = u64::from(word(at)?) * 1_000_000_000 + u64::from(word(at + 4)?) * unit_ns;
         let len = usize::try_from(word(at + 8)?).map_err(|e| e.to_string())?;
         let start = at + RECORD_HEADER_LEN;
-        let bytes = file
-            .get(start..start + len)
-            .ok_or_else(|| format!("record cut off at byte {at}"))?;
-        let since = time
-            .checked_sub(BASE_NS)
-            .ok_or("a release before the case began")?;
+        let bytes = file.get(start..start + len).ok_or_else(|| format!("record cut off at byte {at}"))?;
+        let since = time.checked_sub(BASE_NS).ok_or("a release before the case began")?;
         records.push((Ns(since), bytes.to_vec()));
         at = start + len;
     }

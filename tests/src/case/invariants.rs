@@ -47,9 +47,7 @@ fn accounting(outcome: &Outcome) {
 /// Time never goes back, nothing is decided before it arrives, and `held_ns` is the time between.
 fn times(outcome: &Outcome) {
     let decided: Vec<Ns> = outcome.verdicts.iter().filter_map(Verdict::at).collect();
-    outcome.ensure(decided.is_sorted(), || {
-        "verdicts are in order of decision".to_owned()
-    });
+    outcome.ensure(decided.is_sorted(), || "verdicts are in order of decision".to_owned());
     for verdict in &outcome.verdicts {
         match verdict {
             Verdict::Release { at, frame, held, .. } => {
@@ -101,9 +99,7 @@ fn order_within_instants(outcome: &Outcome) {
                 _ => None,
             })
             .collect();
-        outcome.ensure(ranks.is_sorted(), || {
-            format!("order within {:?}: {instant:?}", instant[0].at())
-        });
+        outcome.ensure(ranks.is_sorted(), || format!("order within {:?}: {instant:?}", instant[0].at()));
     }
 }
 
@@ -114,9 +110,8 @@ fn checkpoints(outcome: &Outcome) {
     for verdict in &outcome.verdicts {
         match verdict {
             Verdict::Request { at, .. } => {
-                outcome.ensure(outstanding.is_none(), || {
-                    format!("a second outstanding request: {verdict:?}")
-                });
+                outcome
+                    .ensure(outstanding.is_none(), || format!("a second outstanding request: {verdict:?}"));
                 let near = committed.is_some_and(|commit| *at < commit + spacing);
                 outcome.ensure(!near, || format!("too soon after the commit: {verdict:?}"));
                 outstanding = Some(*at);
@@ -139,11 +134,7 @@ fn checkpoints(outcome: &Outcome) {
 /// A commit empties everything that arrived before it, and nothing else is called a flush.
 fn flushes(outcome: &Outcome) {
     let commit_time = |v: &Verdict| {
-        if let Verdict::Commit { at } = v {
-            Some(*at + outcome.zero)
-        } else {
-            None
-        }
+        if let Verdict::Commit { at } = v { Some(*at + outcome.zero) } else { None }
     };
     let commits: Vec<Ns> = outcome.verdicts.iter().filter_map(commit_time).collect();
     let flushed = |arrived: Ns, done: Ns, why: &str, what: &str| {
@@ -153,9 +144,8 @@ fn flushes(outcome: &Outcome) {
             });
         }
         let at_commit = commits.contains(&done) && arrived < done;
-        outcome.ensure(why != "flush" || at_commit, || {
-            format!("{what} flushed without a commit at {done:?}")
-        });
+        outcome
+            .ensure(why != "flush" || at_commit, || format!("{what} flushed without a commit at {done:?}"));
     };
     for (index, sent) in outcome.case.sent(Side::Primary).iter().enumerate() {
         if let Some((done, why, _)) = outcome.release_of(index) {
@@ -178,9 +168,7 @@ fn released_frames(outcome: &Outcome) {
     });
     let expected: Vec<(usize, Ns)> = expected.collect();
     let found = outcome.released.records.len();
-    outcome.ensure(found == expected.len(), || {
-        format!("{found} frames in the released capture")
-    });
+    outcome.ensure(found == expected.len(), || format!("{found} frames in the released capture"));
     for ((frame, at), (stamped, bytes)) in expected.iter().zip(&outcome.released.records) {
         outcome.ensure(at.0 / unit == stamped.0 / unit, || {
             format!("P{frame} is stamped {stamped:?}, left {at:?}")
@@ -193,27 +181,18 @@ fn released_frames(outcome: &Outcome) {
 /// The summary counts what the verdicts list.
 fn summary(outcome: &Outcome) {
     let tally = |wanted: fn(&Verdict) -> bool| outcome.verdicts.iter().filter(|v| wanted(v)).count();
-    let says = |key: &str| {
-        outcome.summary[key]
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-    };
+    let says = |key: &str| outcome.summary[key].as_u64().and_then(|n| usize::try_from(n).ok());
     let released = tally(|v| matches!(v, Verdict::Release { .. }));
     let dropped = tally(|v| matches!(v, Verdict::Drop { .. }));
     let held = tally(|v| matches!(v, Verdict::Held { .. }));
     let held_secondary = tally(|v| matches!(v, Verdict::HeldSecondary { .. }));
     let check = |key: &str, right: bool| {
-        outcome.ensure(right, || {
-            format!("summary {key:?} does not fit the verdicts: {}", outcome.summary)
-        });
+        outcome.ensure(right, || format!("summary {key:?} does not fit the verdicts: {}", outcome.summary));
     };
     check("released", says("released") == Some(released));
     check("dropped", says("dropped") == Some(dropped));
     // The contract does not say whose frames are meant: both readings balance.
-    check(
-        "held",
-        says("held") == Some(held) || says("held") == Some(held + held_secondary),
-    );
+    check("held", says("held") == Some(held) || says("held") == Some(held + held_secondary));
     check("frames", frames_fit(&outcome.case, &outcome.summary["frames"]));
     if outcome.case.commit != Commit::Never {
         for reason in ["mismatch", "timeout", "queue_full", "table_full", "periodic"] {

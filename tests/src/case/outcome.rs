@@ -31,9 +31,7 @@ fn replay(case: &Case, workers: &str) -> Raw {
     let directory = tempfile::tempdir().expect("a temp dir");
     case.write(directory.path());
     let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
-    let mut arguments: Vec<String> = ["replay", "--json", "--workers", workers]
-        .map(str::to_owned)
-        .to_vec();
+    let mut arguments: Vec<String> = ["replay", "--json", "--workers", workers].map(str::to_owned).to_vec();
     for (flag, file) in [
         ("--primary", "p.pcap"),
         ("--secondary", "s.pcap"),
@@ -44,12 +42,7 @@ fn replay(case: &Case, workers: &str) -> Raw {
     }
     arguments.extend(case.arguments());
     let finished = binary::run(&arguments);
-    assert_eq!(
-        finished.code,
-        Some(0),
-        "colo {arguments:?} failed: {}",
-        finished.stderr
-    );
+    assert_eq!(finished.code, Some(0), "colo {arguments:?} failed: {}", finished.stderr);
     Raw {
         finished,
         verdicts: std::fs::read_to_string(path("v.jsonl")).expect("--verdicts writes its file"),
@@ -65,19 +58,8 @@ impl Outcome {
             .unwrap_or_else(|error| panic!("--json prints one object: {error}: {}", raw.finished.stdout));
         let released = decode(&raw.released).unwrap_or_else(|error| panic!("released: {error}"));
         let firsts = [case.primary.first(), case.secondary.first()];
-        let zero = firsts
-            .into_iter()
-            .flatten()
-            .map(|sent| sent.at)
-            .min()
-            .unwrap_or_default();
-        let outcome = Self {
-            case,
-            verdicts,
-            summary,
-            released,
-            zero,
-        };
+        let zero = firsts.into_iter().flatten().map(|sent| sent.at).min().unwrap_or_default();
+        let outcome = Self { case, verdicts, summary, released, zero };
         invariants::check(&outcome);
         let two = replay(&outcome.case, "2");
         outcome.ensure(raw.verdicts == two.verdicts, || {
@@ -107,12 +89,7 @@ impl Outcome {
 
     #[track_caller]
     pub(super) fn ensure(&self, holds: bool, message: impl FnOnce() -> String) {
-        assert!(
-            holds,
-            "{}\n{}",
-            message(),
-            table::timeline(&self.case, &self.verdicts, self.zero)
-        );
+        assert!(holds, "{}\n{}", message(), table::timeline(&self.case, &self.verdicts, self.zero));
     }
 
     pub(super) fn release_of(&self, index: usize) -> Option<(Ns, &str, Ns)> {
@@ -133,12 +110,9 @@ impl Outcome {
 
     fn request_list(&self) -> Vec<(Ns, &str, Option<&str>, &Value)> {
         let requests = self.verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::Request {
-                at,
-                reason,
-                flow,
-                detail,
-            } => Some((*at + self.zero, reason.as_str(), flow.as_deref(), detail)),
+            Verdict::Request { at, reason, flow, detail } => {
+                Some((*at + self.zero, reason.as_str(), flow.as_deref(), detail))
+            }
             _ => None,
         });
         requests.collect()
@@ -149,9 +123,7 @@ impl Outcome {
     pub fn released(&self, frame: usize, at: Ns, why: &str) -> &Self {
         let found = self.release_of(frame);
         let right = found.is_some_and(|(t, w, _)| t == at && why.split('|').any(|known| known == w));
-        self.ensure(right, || {
-            format!("P{frame} should be released at {at:?} {why:?}, is: {found:?}")
-        });
+        self.ensure(right, || format!("P{frame} should be released at {at:?} {why:?}, is: {found:?}"));
         self
     }
 
@@ -160,9 +132,7 @@ impl Outcome {
     pub fn dropped(&self, frame: usize, at: Ns, why: &str) -> &Self {
         let found = self.drop_of(frame);
         let right = found.is_some_and(|(t, w)| t == at && why.split('|').any(|known| known == w));
-        self.ensure(right, || {
-            format!("S{frame} should be dropped at {at:?} {why:?}, is: {found:?}")
-        });
+        self.ensure(right, || format!("S{frame} should be dropped at {at:?} {why:?}, is: {found:?}"));
         self
     }
 
@@ -171,9 +141,7 @@ impl Outcome {
     pub fn dropped_as(&self, frame: usize, why: &str) -> &Self {
         let found = self.drop_of(frame);
         let right = found.is_some_and(|(_, w)| why.split('|').any(|known| known == w));
-        self.ensure(right, || {
-            format!("S{frame} should be dropped as {why:?}, is: {found:?}")
-        });
+        self.ensure(right, || format!("S{frame} should be dropped as {why:?}, is: {found:?}"));
         self
     }
 
@@ -181,11 +149,7 @@ impl Outcome {
     #[track_caller]
     pub fn held(&self, frames: &[usize]) -> &Self {
         let open = |v: &Verdict| {
-            if let Verdict::Held { frame } = v {
-                Some(*frame)
-            } else {
-                None
-            }
+            if let Verdict::Held { frame } = v { Some(*frame) } else { None }
         };
         let found: Vec<usize> = self.verdicts.iter().filter_map(open).collect();
         self.ensure(found == frames, || {
@@ -198,11 +162,7 @@ impl Outcome {
     #[track_caller]
     pub fn held_secondary(&self, frames: &[usize]) -> &Self {
         let open = |v: &Verdict| {
-            if let Verdict::HeldSecondary { frame } = v {
-                Some(*frame)
-            } else {
-                None
-            }
+            if let Verdict::HeldSecondary { frame } = v { Some(*frame) } else { None }
         };
         let found: Vec<usize> = self.verdicts.iter().filter_map(open).collect();
         self.ensure(found == frames, || {
@@ -215,9 +175,7 @@ impl Outcome {
     #[track_caller]
     pub fn requests(&self, expected: &[(Ns, &str)]) -> &Self {
         let found: Vec<(Ns, &str)> = self.request_list().iter().map(|r| (r.0, r.1)).collect();
-        self.ensure(found == expected, || {
-            format!("the requests should be {expected:?}, are: {found:?}")
-        });
+        self.ensure(found == expected, || format!("the requests should be {expected:?}, are: {found:?}"));
         self
     }
 
@@ -238,12 +196,8 @@ impl Outcome {
     pub fn mismatch(&self, at: Ns, kind: &str) -> &Self {
         self.requests(&[(at, "mismatch")]);
         let found = &self.request_list()[0].3["kind"];
-        let right = found
-            .as_str()
-            .is_some_and(|f| kind.split('|').any(|known| known == f));
-        self.ensure(right, || {
-            format!("the mismatch should be of kind {kind:?}, is: {found}")
-        });
+        let right = found.as_str().is_some_and(|f| kind.split('|').any(|known| known == f));
+        self.ensure(right, || format!("the mismatch should be of kind {kind:?}, is: {found}"));
         self
     }
 
@@ -267,10 +221,7 @@ impl Outcome {
     /// The n-th request names this flow.
     #[track_caller]
     pub fn names_flow(&self, request: usize, flow: &str) -> &Self {
-        let found = self
-            .request_list()
-            .get(request)
-            .and_then(|r| r.2.map(str::to_owned));
+        let found = self.request_list().get(request).and_then(|r| r.2.map(str::to_owned));
         self.ensure(found.as_deref() == Some(flow), || {
             format!("request {request} should name {flow:?}, names: {found:?}")
         });
@@ -281,16 +232,10 @@ impl Outcome {
     #[track_caller]
     pub fn commits(&self, expected: &[Ns]) -> &Self {
         let committed = |v: &Verdict| {
-            if let Verdict::Commit { at } = v {
-                Some(*at + self.zero)
-            } else {
-                None
-            }
+            if let Verdict::Commit { at } = v { Some(*at + self.zero) } else { None }
         };
         let found: Vec<Ns> = self.verdicts.iter().filter_map(committed).collect();
-        self.ensure(found == expected, || {
-            format!("the commits should be {expected:?}, are: {found:?}")
-        });
+        self.ensure(found == expected, || format!("the commits should be {expected:?}, are: {found:?}"));
         self
     }
 }

@@ -98,15 +98,7 @@ pub struct Packet {
 }
 
 fn packet(body: Body) -> Packet {
-    Packet {
-        body,
-        flow: 0,
-        planted: Vec::new(),
-        pad_to: 0,
-        ip_id: 0,
-        ttl: 64,
-        mac: 1,
-    }
+    Packet { body, flow: 0, planted: Vec::new(), pad_to: 0, ip_id: 0, ttl: 64, mac: 1 }
 }
 
 fn tcp(from: From, len: i64) -> Packet {
@@ -229,10 +221,7 @@ impl Packet {
     /// Adds a SACK block; the numbers are the wire's, for nobody compares them.
     #[must_use]
     pub fn sack(self, left: u32, right: u32) -> Self {
-        self.option(TcpOptionElement::SelectiveAcknowledgement(
-            (left, right),
-            [None; 3],
-        ))
+        self.option(TcpOptionElement::SelectiveAcknowledgement((left, right), [None; 3]))
     }
 
     /// Belongs to the n-th incarnation of its connection; see `Case::new_incarnation`.
@@ -308,11 +297,7 @@ impl Tcp {
 
 /// The byte at a stream position: the same for both guests, always below 0x80, another one in each incarnation.
 pub fn content(incarnation: usize, position: i64) -> u8 {
-    let salt = u64::try_from(incarnation)
-        .expect("few incarnations")
-        .wrapping_mul(0x5851_F42D_4C95_7F2D);
-    let mixed = (position.cast_unsigned() ^ salt)
-        .wrapping_add(1)
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let salt = u64::try_from(incarnation).expect("few incarnations").wrapping_mul(0x5851_F42D_4C95_7F2D);
+    let mixed = (position.cast_unsigned() ^ salt).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     u8::try_from(mixed >> 57).expect("seven bits")
 }

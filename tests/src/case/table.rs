@@ -26,11 +26,7 @@ fn fate(verdicts: &[Verdict], side: Side, index: usize, zero: Ns) -> String {
             _ => {}
         }
     }
-    if fates.is_empty() {
-        "NO VERDICT".to_owned()
-    } else {
-        fates.join(" AND ")
-    }
+    if fates.is_empty() { "NO VERDICT".to_owned() } else { fates.join(" AND ") }
 }
 
 /// The case and its verdicts in order of time.
@@ -39,21 +35,12 @@ pub(super) fn timeline(case: &Case, verdicts: &[Verdict], zero: Ns) -> String {
     for (rank, side, letter) in [(1, Side::Primary, 'P'), (2, Side::Secondary, 'S')] {
         for (index, sent) in case.sent(side).iter().enumerate() {
             let fate = fate(verdicts, side, index, zero);
-            rows.push((
-                sent.at,
-                rank,
-                format!("{letter}{index:<4} {:<58} {fate}", sent.what),
-            ));
+            rows.push((sent.at, rank, format!("{letter}{index:<4} {:<58} {fate}", sent.what)));
         }
     }
     for verdict in verdicts {
         match verdict {
-            Verdict::Request {
-                at,
-                reason,
-                flow,
-                detail,
-            } => {
+            Verdict::Request { at, reason, flow, detail } => {
                 rows.push((*at + zero, 3, format!("      request {reason} {flow:?} {detail}")));
             }
             Verdict::Commit { at } => rows.push((*at + zero, 0, "      commit".to_owned())),

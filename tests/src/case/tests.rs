@@ -6,9 +6,7 @@ use super::*;
 
 fn tcp_of(bytes: &[u8]) -> (TcpSlice<'_>, u16) {
     let sliced = SlicedPacket::from_ethernet(bytes).unwrap();
-    let Some(TransportSlice::Tcp(tcp)) = sliced.transport else {
-        panic!("not TCP")
-    };
+    let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("not TCP") };
     let sum = match sliced.net.unwrap() {
         NetSlice::Ipv4(ip) => {
             let header = ip.header().to_header();
@@ -39,10 +37,7 @@ fn segments_parse_back_with_valid_checksums() {
             assert_eq!(tcp.checksum(), sum, "{}", sent.what);
         }
         let (syn, _) = tcp_of(&case.sent(Side::Primary)[0].bytes);
-        assert_eq!(
-            (syn.sequence_number(), syn.acknowledgment_number()),
-            (0xFFFF_FFFA, 0)
-        );
+        assert_eq!((syn.sequence_number(), syn.acknowledgment_number()), (0xFFFF_FFFA, 0));
         assert!(syn.syn() && syn.ack() && syn.payload().is_empty());
         let (data, _) = tcp_of(&case.sent(Side::Primary)[1].bytes);
         assert_eq!((data.sequence_number(), data.payload().len()), (0xFFFF_FFFB, 11));
@@ -52,9 +47,7 @@ fn segments_parse_back_with_valid_checksums() {
         assert!(end.fin());
         let (other, _) = tcp_of(&case.sent(Side::Secondary)[0].bytes);
         assert_eq!(other.sequence_number(), 6);
-        let differing: Vec<usize> = (0..11)
-            .filter(|i| other.payload()[*i] != data.payload()[*i])
-            .collect();
+        let differing: Vec<usize> = (0..11).filter(|i| other.payload()[*i] != data.payload()[*i]).collect();
         assert_eq!(differing, [3]);
     });
 }
@@ -71,14 +64,10 @@ fn padding_lies_behind_the_ip_packet() {
 
 #[test]
 fn a_datagram_can_lack_its_checksum() {
-    let case = Case::v4()
-        .p(0.ms(), udp(b"one"))
-        .p(0.ms(), udp(b"one").udp_checksum_zero());
+    let case = Case::v4().p(0.ms(), udp(b"one")).p(0.ms(), udp(b"one").udp_checksum_zero());
     let sum = |index: usize| {
         let sliced = SlicedPacket::from_ethernet(&case.sent(Side::Primary)[index].bytes).unwrap();
-        let Some(TransportSlice::Udp(udp)) = sliced.transport else {
-            panic!("not UDP")
-        };
+        let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!("not UDP") };
         assert_eq!(udp.payload(), b"one");
         udp.checksum()
     };
@@ -90,18 +79,8 @@ fn a_datagram_can_lack_its_checksum() {
 fn positions_give_content_and_incarnations_differ() {
     assert_eq!(content(0, 5), content(0, 5));
     assert!((-1..5000).all(|position| content(0, position) < 0x80));
-    assert!(
-        (0..100)
-            .filter(|position| content(0, *position) == content(1, *position))
-            .count()
-            < 10
-    );
-    assert!(
-        (0..100)
-            .filter(|position| content(0, *position) == content(0, position + 1))
-            .count()
-            < 10
-    );
+    assert!((0..100).filter(|position| content(0, *position) == content(1, *position)).count() < 10);
+    assert!((0..100).filter(|position| content(0, *position) == content(0, position + 1)).count() < 10);
 }
 
 #[test]

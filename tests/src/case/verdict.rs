@@ -77,12 +77,8 @@ impl Verdict {
         let number = |key: &str| value[key].as_u64().ok_or_else(|| format!("no number {key:?}"));
         let frame = || usize::try_from(number("frame")?).map_err(|error| error.to_string());
         let time = |key: &str| number(key).map(Ns);
-        let text = |key: &str| {
-            value[key]
-                .as_str()
-                .map(str::to_owned)
-                .ok_or_else(|| format!("no text {key:?}"))
-        };
+        let text =
+            |key: &str| value[key].as_str().map(str::to_owned).ok_or_else(|| format!("no text {key:?}"));
         let word = |key: &str, known: &[&str]| {
             let word = text(key)?;
             if known.contains(&word.as_str()) {
@@ -98,11 +94,7 @@ impl Verdict {
                 why: word("why", &RELEASE_WHY)?,
                 held: time("held_ns")?,
             }),
-            "drop" => Ok(Self::Drop {
-                at: time("t_ns")?,
-                frame: frame()?,
-                why: word("why", &DROP_WHY)?,
-            }),
+            "drop" => Ok(Self::Drop { at: time("t_ns")?, frame: frame()?, why: word("why", &DROP_WHY)? }),
             "request" => Ok(Self::Request {
                 at: time("t_ns")?,
                 reason: word("reason", &REASONS)?,

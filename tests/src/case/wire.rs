@@ -67,16 +67,10 @@ pub(super) fn frame(ip: IpVersion, packet: &Packet, numbers: Numbers, payload: &
             header.ece = tcp.has(Flag::Ece);
             header.cwr = tcp.has(Flag::Cwr);
             header.set_options(&tcp.options).expect("options fit");
-            network
-                .tcp_header(header)
-                .write_to_vec(&mut frame, payload)
-                .expect("a segment fits");
+            network.tcp_header(header).write_to_vec(&mut frame, payload).expect("a segment fits");
         }
         Body::Udp(_, checksum) => {
-            network
-                .udp(GUEST_PORT, port)
-                .write_to_vec(&mut frame, payload)
-                .expect("a datagram fits");
+            network.udp(GUEST_PORT, port).write_to_vec(&mut frame, payload).expect("a datagram fits");
             if *checksum == UdpChecksum::Zero {
                 let at = frame.len() - payload.len() - UDP_HEADER_LEN + UDP_CHECKSUM_AT;
                 frame[at..at + 2].fill(0);

@@ -4,61 +4,34 @@
 use colo_tests::case::{Case, Isns, Time, ack, fin, on_both, seg, syn_ack};
 
 const OLD: u32 = 2_000_000_000;
-const HIGHER: Isns = Isns {
-    primary: 3_000_000_000,
-    secondary: 3_000_500_000,
-    client: 90_000_000,
-};
-const LOWER: Isns = Isns {
-    primary: 1_000_000_000,
-    secondary: 1_000_500_000,
-    client: 5_000,
-};
+const HIGHER: Isns = Isns { primary: 3_000_000_000, secondary: 3_000_500_000, client: 90_000_000 };
+const LOWER: Isns = Isns { primary: 1_000_000_000, secondary: 1_000_500_000, client: 5_000 };
 
 /// Ten bytes each way and acks of 1,000 client bytes, closed by both.
 fn old_connection(case: Case, new: Isns) -> Case {
     let case = case.isns(OLD, OLD).new_incarnation(new).handshake(0.ms());
-    let case = case
-        .p(1.ms(), seg(0..10))
-        .s(1.ms(), seg(0..10))
-        .s(2.ms(), ack(1000))
-        .p(2.ms(), ack(1000));
+    let case = case.p(1.ms(), seg(0..10)).s(1.ms(), seg(0..10)).s(2.ms(), ack(1000)).p(2.ms(), ack(1000));
     case.p(3.ms(), fin()).s(3.ms(), fin())
 }
 
 fn reused_port(new: Isns) {
     on_both(|case| {
-        let case = old_connection(case, new)
-            .p(10.ms(), syn_ack().of(1))
-            .s(11.ms(), syn_ack().of(1));
+        let case = old_connection(case, new).p(10.ms(), syn_ack().of(1)).s(11.ms(), syn_ack().of(1));
         let case = case.p(12.ms(), seg(0..10).of(1));
         let same = case.clone().s(13.ms(), seg(0..10).of(1)).run();
-        same.quiet()
-            .released(4, 11.ms(), "matched")
-            .released(5, 13.ms(), "matched");
+        same.quiet().released(4, 11.ms(), "matched").released(5, 13.ms(), "matched");
         let other = case.s(13.ms(), seg(0..10).of(1).with_byte(4, 0xFF)).run();
-        other
-            .mismatch(13.ms(), "payload")
-            .detail("offset", 4)
-            .released(5, 18.ms(), "flush");
+        other.mismatch(13.ms(), "payload").detail("offset", 4).released(5, 18.ms(), "flush");
     });
 }
 
 /// The old `max_ack` neither lets the new connection's ack pass nor keeps it back.
 fn acks_start_anew(new: Isns) {
     on_both(|case| {
-        let case = old_connection(case, new)
-            .p(10.ms(), syn_ack().of(1))
-            .s(10.ms(), syn_ack().of(1));
-        let outcome = case
-            .p(12.ms(), ack(50).of(1))
-            .s(14.ms(), ack(50).of(1))
-            .p(15.ms(), ack(50).of(1))
-            .run();
-        outcome
-            .quiet()
-            .released(5, 14.ms(), "ack")
-            .released(6, 15.ms(), "ack");
+        let case = old_connection(case, new).p(10.ms(), syn_ack().of(1)).s(10.ms(), syn_ack().of(1));
+        let outcome =
+            case.p(12.ms(), ack(50).of(1)).s(14.ms(), ack(50).of(1)).p(15.ms(), ack(50).of(1)).run();
+        outcome.quiet().released(5, 14.ms(), "ack").released(6, 15.ms(), "ack");
     });
 }
 
@@ -86,20 +59,13 @@ fn case_48_acks_start_anew() {
 fn case_47_port_reuse_without_a_close() {
     // A guest that lost its memory: no FIN, no RST, just a new SYN.
     on_both(|case| {
-        let case = case
-            .isns(OLD, OLD)
-            .new_incarnation(HIGHER)
-            .new_incarnation(LOWER)
-            .handshake(0.ms());
+        let case = case.isns(OLD, OLD).new_incarnation(HIGHER).new_incarnation(LOWER).handshake(0.ms());
         let case = case.p(1.ms(), seg(0..10)).s(1.ms(), seg(0..10));
         let case = case.p(10.ms(), syn_ack().of(1)).s(11.ms(), syn_ack().of(1));
         let case = case.p(12.ms(), seg(0..5).of(1)).s(13.ms(), seg(0..5).of(1));
         let case = case.p(20.ms(), syn_ack().of(2)).s(21.ms(), syn_ack().of(2));
         let outcome = case.p(22.ms(), seg(0..5).of(2)).s(23.ms(), seg(0..5).of(2)).run();
-        outcome
-            .quiet()
-            .released(3, 13.ms(), "matched")
-            .released(5, 23.ms(), "matched");
+        outcome.quiet().released(3, 13.ms(), "matched").released(5, 23.ms(), "matched");
     });
 }
 
@@ -107,83 +73,51 @@ fn case_47_port_reuse_without_a_close() {
 fn case_47_secondary_is_late() {
     // The PVM is in the new incarnation while the SVM still closes the old one: order holds, nothing differs.
     on_both(|case| {
-        let case = case
-            .isns(OLD, OLD)
-            .new_incarnation(LOWER)
-            .handshake(0.ms())
-            .p(1.ms(), seg(0..10).fin());
-        let case = case
-            .p(5.ms(), syn_ack().of(1))
-            .s(8.ms(), seg(0..10).fin())
-            .s(9.ms(), syn_ack().of(1));
-        let outcome = case
-            .p(10.ms(), seg(0..10).of(1))
-            .s(11.ms(), seg(0..10).of(1))
-            .run();
-        outcome
-            .quiet()
-            .released(1, 8.ms(), "matched")
-            .released(2, 9.ms(), "matched")
-            .released(3, 11.ms(), "matched");
+        let case = case.isns(OLD, OLD).new_incarnation(LOWER).handshake(0.ms()).p(1.ms(), seg(0..10).fin());
+        let case = case.p(5.ms(), syn_ack().of(1)).s(8.ms(), seg(0..10).fin()).s(9.ms(), syn_ack().of(1));
+        let outcome = case.p(10.ms(), seg(0..10).of(1)).s(11.ms(), seg(0..10).of(1)).run();
+        outcome.quiet().released(1, 8.ms(), "matched").released(2, 9.ms(), "matched").released(
+            3,
+            11.ms(),
+            "matched",
+        );
     });
 }
 
 #[test]
 fn case_47_secondary_is_early() {
     on_both(|case| {
-        let case = case
-            .isns(OLD, OLD)
-            .new_incarnation(HIGHER)
-            .handshake(0.ms())
-            .s(1.ms(), seg(0..10).fin());
-        let case = case
-            .s(5.ms(), syn_ack().of(1))
-            .p(8.ms(), seg(0..10).fin())
-            .p(9.ms(), syn_ack().of(1));
-        let outcome = case
-            .s(10.ms(), seg(0..10).of(1))
-            .p(11.ms(), seg(0..10).of(1))
-            .run();
-        outcome
-            .quiet()
-            .released(1, 8.ms(), "matched")
-            .released(2, 9.ms(), "matched")
-            .released(3, 11.ms(), "matched");
+        let case = case.isns(OLD, OLD).new_incarnation(HIGHER).handshake(0.ms()).s(1.ms(), seg(0..10).fin());
+        let case = case.s(5.ms(), syn_ack().of(1)).p(8.ms(), seg(0..10).fin()).p(9.ms(), syn_ack().of(1));
+        let outcome = case.s(10.ms(), seg(0..10).of(1)).p(11.ms(), seg(0..10).of(1)).run();
+        outcome.quiet().released(1, 8.ms(), "matched").released(2, 9.ms(), "matched").released(
+            3,
+            11.ms(),
+            "matched",
+        );
     });
 }
 
 #[test]
 fn case_49_late_segment_of_the_old_incarnation() {
     on_both(|case| {
-        let case = old_connection(case, LOWER)
-            .p(10.ms(), syn_ack().of(1))
-            .s(10.ms(), syn_ack().of(1));
+        let case = old_connection(case, LOWER).p(10.ms(), syn_ack().of(1)).s(10.ms(), syn_ack().of(1));
         let case = case.p(12.ms(), seg(0..10)).s(12.ms(), seg(0..10));
         let case = case.p(13.ms(), seg(0..10).of(1)).s(14.ms(), seg(0..10).of(1));
         let outcome = case.p(15.ms(), ack(50).of(1)).s(16.ms(), ack(50).of(1)).run();
         // Reading: old bytes that have left already are judged by position, so the PVM's copy leaves at once.
         outcome.quiet().released(5, 12.ms(), "matched");
         outcome.dropped(5, 12.ms(), "duplicate|stale|matched");
-        outcome
-            .released(6, 14.ms(), "matched")
-            .released(7, 16.ms(), "ack");
+        outcome.released(6, 14.ms(), "matched").released(7, 16.ms(), "ack");
     });
 }
 
 #[test]
 fn case_49_late_segment_of_the_secondary_only() {
     on_both(|case| {
-        let case = old_connection(case, HIGHER)
-            .p(10.ms(), syn_ack().of(1))
-            .s(10.ms(), syn_ack().of(1));
-        let case = case
-            .p(11.ms(), seg(0..10).of(1))
-            .s(12.ms(), seg(0..10))
-            .s(13.ms(), seg(0..10).of(1));
+        let case = old_connection(case, HIGHER).p(10.ms(), syn_ack().of(1)).s(10.ms(), syn_ack().of(1));
+        let case = case.p(11.ms(), seg(0..10).of(1)).s(12.ms(), seg(0..10)).s(13.ms(), seg(0..10).of(1));
         let outcome = case.run();
-        outcome
-            .quiet()
-            .dropped(5, 12.ms(), "duplicate|stale|matched")
-            .released(5, 13.ms(), "matched");
+        outcome.quiet().dropped(5, 12.ms(), "duplicate|stale|matched").released(5, 13.ms(), "matched");
     });
 }

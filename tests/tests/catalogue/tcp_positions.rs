@@ -6,15 +6,8 @@ use colo_tests::case::{Time, ack, on_both, seg};
 #[test]
 fn case_19_same_bytes_primary_ack_ahead() {
     on_both(|case| {
-        let case = case
-            .handshake(0.ms())
-            .p(1.ms(), seg(0..10).ack(100))
-            .s(2.ms(), seg(0..10));
-        case.clone()
-            .s(3.ms(), ack(100))
-            .run()
-            .quiet()
-            .released(1, 3.ms(), "matched");
+        let case = case.handshake(0.ms()).p(1.ms(), seg(0..10).ack(100)).s(2.ms(), seg(0..10));
+        case.clone().s(3.ms(), ack(100)).run().quiet().released(1, 3.ms(), "matched");
         case.run().timeout(401.ms()).released(1, 406.ms(), "flush");
     });
 }
@@ -22,16 +15,8 @@ fn case_19_same_bytes_primary_ack_ahead() {
 #[test]
 fn case_24_zero_window_probe() {
     on_both(|case| {
-        let case = case
-            .handshake(0.ms())
-            .p(1.ms(), seg(0..10))
-            .s(1.ms(), seg(0..10))
-            .p(10.ms(), seg(10..11));
-        case.clone()
-            .s(20.ms(), seg(10..11))
-            .run()
-            .quiet()
-            .released(2, 20.ms(), "matched");
+        let case = case.handshake(0.ms()).p(1.ms(), seg(0..10)).s(1.ms(), seg(0..10)).p(10.ms(), seg(10..11));
+        case.clone().s(20.ms(), seg(10..11)).run().quiet().released(2, 20.ms(), "matched");
         case.run().timeout(410.ms()).released(2, 415.ms(), "flush");
     });
 }
@@ -40,16 +25,10 @@ fn case_24_zero_window_probe() {
 fn case_25_keep_alive() {
     on_both(|case| {
         let case = case.handshake(0.ms()).p(1.ms(), seg(0..10)).s(2.ms(), seg(0..10));
-        let case = case
-            .p(20.ms(), seg(9..9))
-            .p(30.ms(), seg(9..10))
-            .s(31.ms(), seg(9..10))
-            .s(32.ms(), seg(9..9));
+        let case =
+            case.p(20.ms(), seg(9..9)).p(30.ms(), seg(9..10)).s(31.ms(), seg(9..10)).s(32.ms(), seg(9..9));
         let outcome = case.run();
-        outcome
-            .quiet()
-            .released(2, 20.ms(), "ack")
-            .released(3, 30.ms(), "matched");
+        outcome.quiet().released(2, 20.ms(), "ack").released(3, 30.ms(), "matched");
         outcome.dropped(2, 31.ms(), "duplicate|stale|matched");
     });
 }
@@ -59,10 +38,7 @@ fn case_25_keep_alive_with_a_rubbish_byte() {
     // A stack may send any byte: the position has left already and is judged by position (§7.6).
     on_both(|case| {
         let case = case.handshake(0.ms()).p(1.ms(), seg(0..10)).s(2.ms(), seg(0..10));
-        case.p(20.ms(), seg(9..10).with_byte(9, 0x80))
-            .run()
-            .quiet()
-            .released(2, 20.ms(), "matched");
+        case.p(20.ms(), seg(9..10).with_byte(9, 0x80)).run().quiet().released(2, 20.ms(), "matched");
     });
 }
 
@@ -70,30 +46,16 @@ fn case_25_keep_alive_with_a_rubbish_byte() {
 fn case_25_keep_alive_on_a_fresh_connection() {
     // seq−1 is the SYN's own position then, below every byte of the stream.
     on_both(|case| {
-        let case = case
-            .handshake(0.ms())
-            .p(20.ms(), seg(-1..-1))
-            .p(30.ms(), seg(-1..0).with_byte(-1, 0));
-        case.run()
-            .quiet()
-            .released(1, 20.ms(), "ack")
-            .released(2, 30.ms(), "matched");
+        let case = case.handshake(0.ms()).p(20.ms(), seg(-1..-1)).p(30.ms(), seg(-1..0).with_byte(-1, 0));
+        case.run().quiet().released(1, 20.ms(), "ack").released(2, 30.ms(), "matched");
     });
 }
 
 #[test]
 fn case_50_sequence_wraps_inside_a_segment() {
     on_both(|case| {
-        let case = case
-            .isns(0xFFFF_FFF8, 0xFFFF_FFF8)
-            .handshake(0.ms())
-            .p(1.ms(), seg(0..20));
-        case.clone()
-            .s(2.ms(), seg(0..5))
-            .s(3.ms(), seg(5..20))
-            .run()
-            .quiet()
-            .released(1, 3.ms(), "matched");
+        let case = case.isns(0xFFFF_FFF8, 0xFFFF_FFF8).handshake(0.ms()).p(1.ms(), seg(0..20));
+        case.clone().s(2.ms(), seg(0..5)).s(3.ms(), seg(5..20)).run().quiet().released(1, 3.ms(), "matched");
         let outcome = case.s(2.ms(), seg(0..20).with_byte(15, 0xFF)).run();
         outcome.mismatch(2.ms(), "payload").detail("offset", 15);
     });
@@ -102,11 +64,8 @@ fn case_50_sequence_wraps_inside_a_segment() {
 #[test]
 fn case_50_only_the_secondary_wraps() {
     on_both(|case| {
-        let case = case
-            .isns(900_000_000, 0xFFFF_FFF8)
-            .handshake(0.ms())
-            .p(1.ms(), seg(0..20))
-            .s(2.ms(), seg(0..20));
+        let case =
+            case.isns(900_000_000, 0xFFFF_FFF8).handshake(0.ms()).p(1.ms(), seg(0..20)).s(2.ms(), seg(0..20));
         case.run().quiet().released(1, 2.ms(), "matched");
     });
 }
@@ -116,17 +75,10 @@ fn case_52_position_exactly_zero() {
     on_both(|case| {
         // The first byte at 0; the SYN at 0; a frame boundary at 0.
         for isn in [0xFFFF_FFFF, 0, 0xFFFF_FFF5] {
-            let case = case
-                .clone()
-                .isns(isn, isn)
-                .handshake(0.ms())
-                .p(1.ms(), seg(0..10))
-                .p(2.ms(), seg(10..20));
+            let case =
+                case.clone().isns(isn, isn).handshake(0.ms()).p(1.ms(), seg(0..10)).p(2.ms(), seg(10..20));
             let outcome = case.s(3.ms(), seg(0..10)).s(4.ms(), seg(10..20)).run();
-            outcome
-                .quiet()
-                .released(1, 3.ms(), "matched")
-                .released(2, 4.ms(), "matched");
+            outcome.quiet().released(1, 3.ms(), "matched").released(2, 4.ms(), "matched");
         }
     });
 }
@@ -134,10 +86,7 @@ fn case_52_position_exactly_zero() {
 #[test]
 fn case_52_a_frame_held_at_zero_stays_held() {
     on_both(|case| {
-        let case = case
-            .isns(0xFFFF_FFFF, 0xFFFF_FFFF)
-            .handshake(0.ms())
-            .p(1.ms(), seg(0..10));
+        let case = case.isns(0xFFFF_FFFF, 0xFFFF_FFFF).handshake(0.ms()).p(1.ms(), seg(0..10));
         case.run().timeout(401.ms()).released(1, 406.ms(), "flush");
     });
 }
