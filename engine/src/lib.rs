@@ -12,6 +12,7 @@ pub mod config;
 pub mod digests;
 pub mod flow;
 pub mod held;
+pub mod metrics;
 mod release;
 pub mod replay;
 pub mod shard;

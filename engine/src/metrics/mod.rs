@@ -1,0 +1,22 @@
+//! Metrics: a [`Snapshot`] of plain numbers, its two renderings, and the small server that shows them.
+//!
+//! The data plane knows nothing of this module. Whoever owns the cores' counter blocks sums them into a snapshot when
+//! the server asks for one; `/metrics` shows it for Prometheus, `/status` as JSON with exact percentiles.
+
+mod family;
+mod http;
+mod render;
+mod server;
+mod snapshot;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use render::{COMMIT, VERSION, render};
+pub use server::{MetricsError, MetricsServer, Source};
+pub use snapshot::{
+    Checkpoints, CoreSnapshot, Dropped, LONGEST_NS, Link, LinkState, Mode, PairSnapshot, Polls, PoolSnapshot,
+    ReleaseLatency, Released, Requested, RingSnapshot, SideSnapshot, Snapshot, Verdicts, VerdictsByProtocol,
+    empty_histogram,
+};
+pub use status::{percentiles_json, status_json};

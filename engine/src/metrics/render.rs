@@ -1,0 +1,267 @@
+//! A snapshot as the Prometheus text format: names, help, labels, buckets.
+//!
+//! Each function below is one group of metrics; what a metric means is its help text and nowhere else.
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+
+use super::family::{Bound, Family};
+use super::snapshot::{LinkState, Mode, PairSnapshot, SideSnapshot, Snapshot};
+
+/// Version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Commit of this build, when the build was told by `COLO_COMMIT`.
+pub const COMMIT: &str = match option_env!("COLO_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+const fn us(us: u64, seconds: f64) -> Bound {
+    Bound {
+        ns: us * 1_000,
+        seconds,
+    }
+}
+
+/// 0.4 s is our timeout, 3 s is QEMU's.
+const RELEASE_BOUNDS: [Bound; 15] = [
+    us(50, 50e-6),
+    us(100, 100e-6),
+    us(250, 250e-6),
+    us(500, 500e-6),
+    us(1_000, 1e-3),
+    us(2_500, 2.5e-3),
+    us(5_000, 5e-3),
+    us(10_000, 10e-3),
+    us(25_000, 25e-3),
+    us(50_000, 50e-3),
+    us(100_000, 0.1),
+    us(200_000, 0.2),
+    us(400_000, 0.4),
+    us(1_000_000, 1.0),
+    us(3_000_000, 3.0),
+];
+
+/// From an idle guest over a unix socket (1–3 ms) to a large one over a slow link.
+const CHECKPOINT_BOUNDS: [Bound; 12] = [
+    us(1_000, 1e-3),
+    us(2_500, 2.5e-3),
+    us(5_000, 5e-3),
+    us(10_000, 10e-3),
+    us(25_000, 25e-3),
+    us(50_000, 50e-3),
+    us(100_000, 0.1),
+    us(250_000, 0.25),
+    us(500_000, 0.5),
+    us(1_000_000, 1.0),
+    us(2_500_000, 2.5),
+    us(10_000_000, 10.0),
+];
+
+/// The page at `/metrics`.
+pub fn render(snapshot: &Snapshot) -> String {
+    let mut families = vec![build()];
+    families.extend(traffic(&snapshot.pairs));
+    families.extend(checkpoints(&snapshot.pairs));
+    families.extend(latency(&snapshot.pairs));
+    families.extend(state(&snapshot.pairs));
+    families.extend(cores(snapshot));
+    let mut families: Vec<MetricFamily> = families.into_iter().filter_map(Family::finish).collect();
+    families.extend(ProcessCollector::for_self().collect());
+    // Only a family without name or series is refused, and there is none.
+    prometheus::TextEncoder::new()
+        .encode_to_string(&families)
+        .unwrap_or_default()
+}
+
+/// Label value of a mode.
+pub(super) fn mode_label(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Colo => "colo",
+    }
+}
+
+pub(super) fn sides(pair: &PairSnapshot) -> [(&'static str, &SideSnapshot); 2] {
+    [("primary", &pair.primary), ("secondary", &pair.secondary)]
+}
+
+fn build() -> Family {
+    let mut info = Family::gauge(
+        "colo_build_info",
+        "Always 1; version and commit of this build are its labels.",
+    );
+    info.count(&[("version", VERSION), ("commit", COMMIT)], 1);
+    info
+}
+
+fn traffic(pairs: &[PairSnapshot]) -> Vec<Family> {
+    let mut frames = Family::counter("colo_frames_received_total", "Frames received from a VM.");
+    let mut bytes = Family::counter(
+        "colo_bytes_received_total",
+        "Bytes of the frames received from a VM.",
+    );
+    let mut released = Family::counter(
+        "colo_frames_released_total",
+        "Primary frames that left, by why they could leave.",
+    );
+    let mut dropped = Family::counter(
+        "colo_frames_dropped_total",
+        "Frames that will never leave, by reason; 0 for the primary.",
+    );
+    let mut verdicts = Family::counter(
+        "colo_compare_verdicts_total",
+        "Decisions of the comparer, by protocol.",
+    );
+    for one in pairs {
+        let pair = ("pair", one.pair.as_str());
+        for (side, counts) in sides(one) {
+            let side = ("side", side);
+            frames.count(&[pair, side], counts.frames);
+            bytes.count(&[pair, side], counts.bytes);
+            for (reason, count) in counts.dropped.by_label() {
+                dropped.count(&[pair, side, ("reason", reason)], count);
+            }
+        }
+        for (why, count) in one.released.by_label() {
+            released.count(&[pair, ("why", why)], count);
+        }
+        for (protocol, counts) in one.verdicts.by_label() {
+            for (verdict, count) in counts.by_label() {
+                verdicts.count(&[pair, ("protocol", protocol), ("verdict", verdict)], count);
+            }
+        }
+    }
+    vec![frames, bytes, released, dropped, verdicts]
+}
+
+fn checkpoints(pairs: &[PairSnapshot]) -> Vec<Family> {
+    let mut requested = Family::counter(
+        "colo_checkpoints_requested_total",
+        "Checkpoints asked for, by reason.",
+    );
+    let mut absorbed = Family::counter(
+        "colo_checkpoints_absorbed_total",
+        "Causes answered by a checkpoint that was already asked for or due, by reason.",
+    );
+    let mut completed = Family::counter("colo_checkpoints_completed_total", "Checkpoints committed.");
+    let mut duration = Family::histogram(
+        "colo_checkpoint_duration_seconds",
+        "Time from asking for a checkpoint to its commit.",
+    );
+    let mut last = Family::gauge(
+        "colo_last_checkpoint_timestamp_seconds",
+        "Unix time of the last commit; 0 when there was none.",
+    );
+    for one in pairs {
+        let (pair, counts) = (("pair", one.pair.as_str()), &one.checkpoints);
+        for (reason, count) in counts.requested.by_label() {
+            requested.count(&[pair, ("reason", reason)], count);
+        }
+        for (reason, count) in counts.absorbed.by_label() {
+            absorbed.count(&[pair, ("reason", reason)], count);
+        }
+        completed.count(&[pair], counts.completed);
+        duration.distribution(&[pair], &counts.duration_ns, &CHECKPOINT_BOUNDS);
+        last.value(
+            &[pair],
+            counts.last_commit_unix.map_or(0.0, |time| time.as_secs_f64()),
+        );
+    }
+    vec![requested, absorbed, completed, duration, last]
+}
+
+fn latency(pairs: &[PairSnapshot]) -> Vec<Family> {
+    let mut latency = Family::histogram(
+        "colo_release_latency_seconds",
+        "Time from the arrival of a primary frame to its release, by why it could leave.",
+    );
+    for one in pairs {
+        for (why, recorded) in one.release_latency.by_label() {
+            latency.distribution(&[("pair", &one.pair), ("why", why)], recorded, &RELEASE_BOUNDS);
+        }
+    }
+    vec![latency]
+}
+
+fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
+    let mut mode = Family::gauge("colo_mode", "1 for the mode the pair is in, 0 for the others.");
+    let mut switches = Family::counter("colo_mode_switches_total", "Changes to a mode since the start.");
+    let mut connections = Family::gauge("colo_connections", "Entries of the connection table.");
+    let mut refused = Family::counter(
+        "colo_connections_refused_total",
+        "New connections that found the table full; their frames were held.",
+    );
+    let mut frames = Family::gauge("colo_held_frames", "Frames held now.");
+    let mut bytes = Family::gauge("colo_held_bytes", "Bytes of the frames held now.");
+    let mut up = Family::gauge("colo_link_up", "1 when somebody is at the other end of a port.");
+    let mut violations = Family::counter(
+        "colo_invariant_violations_total",
+        "Times the books did not balance (received = released + held + dropped); must be 0.",
+    );
+    for one in pairs {
+        let pair = ("pair", one.pair.as_str());
+        mode.count(&[pair, ("mode", mode_label(one.mode))], 1);
+        switches.count(&[pair, ("mode", mode_label(one.mode))], one.mode_switches);
+        connections.count(&[pair], one.connections);
+        refused.count(&[pair], one.connections_refused);
+        for (side, counts) in sides(one) {
+            frames.count(&[pair, ("side", side)], counts.held_frames);
+            bytes.count(&[pair, ("side", side)], counts.held_bytes);
+        }
+        for link in &one.links {
+            up.count(
+                &[pair, ("port", link.port)],
+                u64::from(link.state == LinkState::Up),
+            );
+        }
+        violations.count(&[pair], one.invariant_violations);
+    }
+    vec![
+        mode,
+        switches,
+        connections,
+        refused,
+        frames,
+        bytes,
+        up,
+        violations,
+    ]
+}
+
+fn cores(snapshot: &Snapshot) -> Vec<Family> {
+    let mut free = Family::gauge(
+        "colo_pool_free_frames",
+        "Frames that can be taken from a pool now.",
+    );
+    let mut frames = Family::gauge("colo_pool_frames", "Frames a pool has.");
+    for pool in &snapshot.pools {
+        let labels = [("core", pool.core.as_str()), ("pool", pool.pool.as_str())];
+        free.count(&labels, pool.free);
+        frames.count(&labels, pool.capacity);
+    }
+    let mut waiting = Family::gauge("colo_ring_bursts", "Bursts waiting in a ring between cores.");
+    let mut room = Family::gauge(
+        "colo_ring_capacity_bursts",
+        "Bursts a ring between cores can hold.",
+    );
+    for ring in &snapshot.rings {
+        waiting.count(&[("ring", &ring.ring)], ring.bursts);
+        room.count(&[("ring", &ring.ring)], ring.capacity);
+    }
+    let mut busy = Family::counter(
+        "colo_core_busy_seconds_total",
+        "Time a core spent on iterations that found something.",
+    );
+    let mut polls = Family::counter(
+        "colo_poll_iterations_total",
+        "Iterations of a poll loop, by what they found.",
+    );
+    for core in &snapshot.cores {
+        busy.value(&[("core", &core.core)], core.busy.as_secs_f64());
+        for (state, count) in core.polls.by_label() {
+            polls.count(&[("core", &core.core), ("state", state)], count);
+        }
+    }
+    vec![free, frames, waiting, room, busy, polls]
+}

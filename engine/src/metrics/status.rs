@@ -1,0 +1,101 @@
+//! A snapshot as JSON: the page at `/status`, with percentiles that Prometheus buckets cannot give.
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use super::render::{COMMIT, VERSION, mode_label, sides};
+use super::snapshot::{LinkState, PairSnapshot, SideSnapshot, Snapshot};
+
+/// The object at `/status`. Times are in the unit their name ends with.
+pub fn status_json(snapshot: &Snapshot) -> Value {
+    let cores = snapshot.cores.iter().map(|core| {
+        json!({
+            "core": core.core,
+            "busy_seconds": core.busy.as_secs_f64(),
+            "poll_iterations": object(core.polls.by_label()),
+        })
+    });
+    let rings = snapshot.rings.iter();
+    let rings =
+        rings.map(|ring| json!({ "ring": ring.ring, "bursts": ring.bursts, "capacity": ring.capacity }));
+    let pools = snapshot.pools.iter().map(
+        |pool| json!({ "core": pool.core, "pool": pool.pool, "free": pool.free, "capacity": pool.capacity }),
+    );
+    json!({
+        "version": VERSION,
+        "commit": COMMIT,
+        "uptime_seconds": snapshot.uptime.as_secs_f64(),
+        "pairs": snapshot.pairs.iter().map(pair).collect::<Vec<_>>(),
+        "cores": cores.collect::<Vec<_>>(),
+        "rings": rings.collect::<Vec<_>>(),
+        "pools": pools.collect::<Vec<_>>(),
+    })
+}
+
+/// Count, percentiles (nearest rank) and maximum of recorded nanoseconds; zeros when nothing was recorded.
+pub fn percentiles_json(recorded: &Histogram<u64>) -> Value {
+    json!({
+        "count": recorded.len(),
+        "p50": recorded.value_at_quantile(0.5),
+        "p90": recorded.value_at_quantile(0.9),
+        "p99": recorded.value_at_quantile(0.99),
+        "p999": recorded.value_at_quantile(0.999),
+        "max": recorded.max(),
+    })
+}
+
+fn pair(pair: &PairSnapshot) -> Value {
+    let checkpoints = &pair.checkpoints;
+    let links = pair.links.iter().map(|link| {
+        let state = match link.state {
+            LinkState::Up => "up",
+            LinkState::Down => "down",
+        };
+        (link.port, state)
+    });
+    let verdicts = pair
+        .verdicts
+        .by_label()
+        .map(|(protocol, counts)| (protocol, object(counts.by_label())));
+    let latency = pair.release_latency.by_label();
+    let [primary, secondary] = sides(pair).map(|(_, counts)| side(counts));
+    json!({
+        "pair": pair.pair,
+        "mode": mode_label(pair.mode),
+        "mode_switches": pair.mode_switches,
+        "links": object(links),
+        "primary": primary,
+        "secondary": secondary,
+        "released": object(pair.released.by_label()),
+        "verdicts": object(verdicts),
+        "checkpoints": {
+            "requested": object(checkpoints.requested.by_label()),
+            "absorbed": object(checkpoints.absorbed.by_label()),
+            "completed": checkpoints.completed,
+            "duration_ns": percentiles_json(&checkpoints.duration_ns),
+            "last_commit_unix_seconds": checkpoints.last_commit_unix.map(|time| time.as_secs_f64()),
+        },
+        "release_latency_ns": object(latency.map(|(why, recorded)| (why, percentiles_json(recorded))).into_iter()),
+        "connections": pair.connections,
+        "connections_refused": pair.connections_refused,
+        "invariant_violations": pair.invariant_violations,
+    })
+}
+
+fn side(side: &SideSnapshot) -> Value {
+    json!({
+        "frames": side.frames,
+        "bytes": side.bytes,
+        "dropped": object(side.dropped.by_label()),
+        "held_frames": side.held_frames,
+        "held_bytes": side.held_bytes,
+    })
+}
+
+fn object<V: Into<Value>>(entries: impl Iterator<Item = (&'static str, V)>) -> Value {
+    Value::Object(
+        entries
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect::<Map<_, _>>(),
+    )
+}
