@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::common::{JsonArg, SettingArgs};
 use super::output::{Format, print, print_json};
-use crate::config::{Purpose, dump_json, dump_toml};
+use crate::config::{Purpose, dump_json};
 
 /// Print the settings in effect as a commented TOML file
 ///
@@ -39,10 +39,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         For::Demo => Purpose::Demo,
         For::Replay => Purpose::Replay,
     };
-    let settings = args.settings.sources(purpose).load()?;
+    let sources = args.settings.sources(purpose);
     match Format::from_flag(&args.json) {
-        Format::Text => print(&dump_toml(&settings, purpose))?,
-        Format::Json => print_json(&dump_json(&settings))?,
+        Format::Text => print(&sources.dump_toml()?)?,
+        Format::Json => print_json(&dump_json(&sources.load()?))?,
     }
     Ok(ExitCode::SUCCESS)
 }

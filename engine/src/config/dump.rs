@@ -4,17 +4,32 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value as Json};
 
+use super::error::ConfigError;
 use super::keys::{KEYS, NOTIFY_DEV};
+use super::load::{Given, Sources};
 use super::settings::{Purpose, Settings};
+use super::validate::Machine;
 use super::value::Shown;
 
-/// As TOML, with the meaning, the unit and the default of every key in a comment.
-pub fn dump_toml(settings: &Settings, purpose: Purpose) -> String {
+impl Sources {
+    /// The settings these sources give, as TOML with the meaning, the unit and the default of every key in a comment.
+    pub fn dump_toml(&self) -> Result<String, ConfigError> {
+        let (settings, given) = self.load_on(&Machine::this())?;
+        Ok(toml_text(&settings, self.purpose, &given))
+    }
+}
+
+pub(super) fn toml_text(settings: &Settings, purpose: Purpose, given: &Given) -> String {
     let defaults = Settings::defaults(purpose);
     let mut text = String::from("# Settings in effect; colo check-config reads this file again.\n");
     for key in KEYS.iter().filter(|key| key.name != NOTIFY_DEV.name) {
-        let shown = (key.show)(settings);
+        let mut shown = (key.show)(settings);
         let default = (key.show)(&defaults);
+        // A dumped default must not pass for the operator's word that nobody takes checkpoints: see `load_live`.
+        let unsaid = key.name == "checkpoint" && shown == default && !given.contains_key("checkpoint");
+        if unsaid && purpose == Purpose::Compare {
+            shown = Shown::Unset;
+        }
         // Writing to a String cannot fail.
         let _ = write!(text, "\n# {} (default: {default})\n", key.meaning);
         let _ = match shown {

@@ -16,7 +16,7 @@ mod validate;
 mod value;
 
 pub use address::{AddressError, NotifyAddress, PortAddress};
-pub use dump::{dump_json, dump_toml};
+pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
 pub use load::Sources;
 pub use settings::{
