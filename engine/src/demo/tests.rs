@@ -1,0 +1,207 @@
+//! Whole worlds with stand-ins for the engine. They run in real time, a second or two each.
+
+mod copies;
+mod relay;
+
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use relay::{Colo, Forward, Lossy, relay};
+
+use super::{World, WorldHandle, WorldLinks, WorldReport, WorldSettings};
+
+fn settings(seed: u64, diverge: f64) -> WorldSettings {
+    WorldSettings {
+        seed,
+        flows: 24,
+        diverge,
+        rate: None,
+        duration: Duration::from_millis(1_500),
+    }
+}
+
+/// The engine's ends.
+struct EngineLinks {
+    primary_in: UnixStream,
+    secondary_in: UnixStream,
+    out: UnixStream,
+}
+
+fn spawn(settings: &WorldSettings) -> (WorldHandle, EngineLinks) {
+    let pair = || UnixStream::pair().expect("socket pair");
+    let ((primary_out, primary_in), (secondary_out, secondary_in), (client_in, out)) =
+        (pair(), pair(), pair());
+    let links = WorldLinks {
+        primary_out,
+        secondary_out,
+        client_in,
+    };
+    let world = World::spawn(settings, links).expect("a world");
+    (
+        world,
+        EngineLinks {
+            primary_in,
+            secondary_in,
+            out,
+        },
+    )
+}
+
+fn expect_clean(report: &WorldReport) {
+    assert_eq!(
+        (&report.errors[..], report.totals.client_errors),
+        (&[][..], 0),
+        "{report:?}"
+    );
+    assert_eq!(report.broken_link, None);
+    assert_eq!(report.totals.responses, report.totals.requests);
+    assert_eq!(report.totals.open_connections, 0);
+    assert!(report.totals.responses > 100, "{report:?}");
+}
+
+/// The primary's output straight into the client; the secondary's into the void.
+fn run_unguarded(settings: &WorldSettings) -> WorldReport {
+    let (primary_out, client_in) = UnixStream::pair().expect("socket pair");
+    let (secondary_out, mut void) = UnixStream::pair().expect("socket pair");
+    let drain = std::thread::spawn(move || std::io::copy(&mut void, &mut std::io::sink()));
+    let world = World::spawn(
+        settings,
+        WorldLinks {
+            primary_out,
+            secondary_out,
+            client_in,
+        },
+    )
+    .expect("a world");
+    let report = world.finish();
+    drain.join().expect("no panic").expect("a readable socket");
+    report
+}
+
+#[test]
+fn a_primary_alone_serves_its_client_without_an_error() {
+    expect_clean(&run_unguarded(&settings(1, 0.0)));
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let report = run_unguarded(&WorldSettings {
+        rate: Some(200.0),
+        ..settings(2, 0.0)
+    });
+    expect_clean(&report);
+    assert!((290..=310).contains(&report.totals.requests), "{report:?}");
+}
+
+#[test]
+fn one_lost_frame_in_a_hundred_is_repaired() {
+    let (world, links) = spawn(&settings(3, 0.0));
+    let mut policy = Lossy::new(3);
+    relay(links, &world.checkpointer(), &mut policy);
+    let report = world.finish();
+    expect_clean(&report);
+    assert!(policy.lost > 0);
+}
+
+#[test]
+fn checkpoints_every_50_ms_harm_nobody() {
+    let (world, links) = spawn(&settings(4, 0.1));
+    relay(
+        links,
+        &world.checkpointer(),
+        &mut Forward::every(Duration::from_millis(50)),
+    );
+    let report = world.finish();
+    expect_clean(&report);
+    assert!(report.totals.checkpoints >= 15, "{report:?}");
+}
+
+#[test]
+fn without_divergence_both_guests_say_the_same() {
+    let (world, links) = spawn(&settings(5, 0.0));
+    let mut colo = Colo::default();
+    relay(links, &world.checkpointer(), &mut colo);
+    let report = world.finish();
+    expect_clean(&report);
+    assert_eq!((colo.mismatches, report.totals.diverged), (0, 0));
+    assert!(colo.compared_bytes() > 1_000_000);
+    assert!(
+        colo.segmentation_differs(),
+        "the guests should cut their streams differently"
+    );
+}
+
+#[test]
+fn with_divergence_they_differ_and_checkpoints_mend_it() {
+    let (world, links) = spawn(&settings(6, 1.0));
+    let mut colo = Colo::default();
+    relay(links, &world.checkpointer(), &mut colo);
+    let report = world.finish();
+    expect_clean(&report);
+    assert!(
+        colo.mismatches > 5 && report.totals.diverged > 5,
+        "{} {report:?}",
+        colo.mismatches
+    );
+}
+
+#[test]
+fn a_closed_client_link_ends_the_world_with_a_reason() {
+    let (world, links) = spawn(&settings(7, 0.0));
+    drop(links);
+    let checkpointer = world.checkpointer();
+    let report = world.finish();
+    assert!(report.broken_link.is_some());
+    assert!(checkpointer.pause().is_err());
+}
+
+#[test]
+fn a_stop_ends_the_world_early() {
+    let (world, links) = spawn(&WorldSettings {
+        duration: Duration::MAX,
+        ..settings(8, 0.0)
+    });
+    let checkpointer = world.checkpointer();
+    let engine = std::thread::spawn(move || relay(links, &checkpointer, &mut Forward::never()));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(world.progress().responses > 0 && !world.is_over());
+    world.stop();
+    expect_clean(&world.finish());
+    engine.join().expect("no panic");
+}
+
+/// Not a test of anything but speed: run it with `--ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn throughput() {
+    let settings = |flows| WorldSettings {
+        flows,
+        duration: Duration::from_secs(3),
+        ..settings(9, 0.0)
+    };
+    for flows in [16, 64, 256] {
+        let report = run_unguarded(&settings(flows));
+        println!(
+            "{flows} flows, no engine: {:.0} PVM frames/s {report:?}",
+            num(report.totals.frames_primary) / 3.0
+        );
+    }
+    for diverge in [0.0, 0.001] {
+        let (world, links) = spawn(&WorldSettings {
+            diverge,
+            ..settings(64)
+        });
+        let checkpoints = relay(links, &world.checkpointer(), &mut Colo::default());
+        let report = world.finish();
+        let slowest = checkpoints.iter().map(|taken| taken.copying).max();
+        println!(
+            "64 flows, compared: {:.0} PVM frames/s {report:?}",
+            num(report.totals.frames_primary) / 3.0
+        );
+        println!("  slowest copy of all connections: {slowest:?}");
+    }
+}
+
+fn num(n: u64) -> f64 {
+    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
+}
