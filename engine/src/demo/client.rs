@@ -119,15 +119,11 @@ impl Client {
         self.open == 0
     }
 
-    /// Counts what is still outstanding as lost.
-    pub(super) fn give_up(&self) {
-        for flow in self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.flow.as_ref())
-            .filter(|flow| flow.is_waiting())
-        {
-            self.totals.error(|| format!("{} (lost)", flow.describe()));
+    /// Counts every connection that is still there as an error: something it waits for is lost.
+    pub(super) fn give_up(&mut self) {
+        for flow in self.slots.iter_mut().filter_map(|slot| slot.flow.as_mut()) {
+            let missing = flow.describe();
+            self.totals.error(|| format!("{missing} (lost)"));
         }
     }
 

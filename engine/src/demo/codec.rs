@@ -160,6 +160,12 @@ impl FrameReader {
         }
     }
 
+    /// True when no part of a frame is left over.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// The next whole frame, if there is one; an error when the length cannot be a frame's.
     pub(super) fn next_frame(&mut self) -> io::Result<Option<&[u8]>> {
         let bytes = &self.buffer[self.start..self.end];

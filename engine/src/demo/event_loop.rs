@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -117,7 +117,9 @@ impl EventLoop {
     /// One turn; `Some` at the end of the world.
     fn turn(&mut self) -> io::Result<Option<()>> {
         let now = self.now();
-        self.take_commands(now);
+        if self.take_commands(now).is_some() {
+            return Ok(Some(()));
+        }
         self.finish_in_time(now);
         self.read_client(now)?;
         self.run_client(now);
@@ -143,19 +145,26 @@ impl EventLoop {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn take_commands(&mut self, now: Micros) {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::Pause(reply) => self.pauses.push_back(reply),
-                Command::Resume if self.guests == Guests::Paused => self.guests = Guests::Running,
-                Command::Resume => {}
-                Command::Stop => self.stop_at = self.stop_at.min(now),
+    /// Does what was asked; `Some` when there is nobody left who could ask or see.
+    fn take_commands(&mut self, now: Micros) -> Option<()> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Pause(reply)) => self.pauses.push_back(reply),
+                Ok(Command::Resume) => {
+                    if self.guests == Guests::Paused {
+                        self.guests = Guests::Running;
+                    }
+                }
+                Ok(Command::Stop) => self.stop_at = self.stop_at.min(now),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Some(()),
             }
         }
         // A pause that comes while another is on waits for that one's end.
         if self.guests == Guests::Running && !self.pauses.is_empty() {
             self.guests = Guests::Draining;
         }
+        None
     }
 
     fn finish_in_time(&mut self, now: Micros) {

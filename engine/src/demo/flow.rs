@@ -109,19 +109,15 @@ impl Flow {
         self.wake(now);
     }
 
-    /// True while an answer has not arrived whole.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.outstanding.is_some()
-    }
-
-    /// Says what is missing, for an error.
-    pub(super) fn describe(&self) -> String {
+    /// Says how far the connection has come, for an error.
+    pub(super) fn describe(&mut self) -> String {
+        let state = self.stack.socket().state();
         self.outstanding.as_ref().map_or_else(
-            || format!("{}: nothing outstanding", self.key),
+            || format!("{}: {state}, nothing outstanding", self.key),
             |o| {
                 format!(
-                    "{}: {} of {} bytes of /k/{}",
-                    self.key.0,
+                    "{}: {state}, {} of {} bytes of /k/{}",
+                    self.key,
                     o.received,
                     o.response.len(),
                     o.key
@@ -235,10 +231,12 @@ impl Flow {
             } else {
                 "closed by the guest"
             };
-            totals.error(|| format!("{} ({how})", self.describe()));
+            let missing = self.describe();
+            totals.error(|| format!("{missing} ({how})"));
             Standing::Failed
         } else if now >= self.stuck_at() {
-            totals.error(|| format!("{} (stuck)", self.describe()));
+            let missing = self.describe();
+            totals.error(|| format!("{missing} (stuck)"));
             Standing::Failed
         } else {
             Standing::Open

@@ -6,7 +6,7 @@ mod relay;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use relay::{Colo, Forward, Lossy, relay};
+use relay::{Colo, Forward, Lossy, Silent, Slow, relay};
 
 use super::{World, WorldHandle, WorldLinks, WorldReport, WorldSettings};
 
@@ -153,6 +153,75 @@ fn a_closed_client_link_ends_the_world_with_a_reason() {
     let report = world.finish();
     assert!(report.broken_link.is_some());
     assert!(checkpointer.pause().is_err());
+}
+
+#[test]
+fn an_engine_that_reads_late_gets_every_frame() {
+    let (world, links) = spawn(&settings(10, 0.0));
+    std::thread::sleep(Duration::from_millis(100));
+    let checkpointer = world.checkpointer();
+    let engine = std::thread::spawn(move || relay(links, &checkpointer, &mut Slow));
+    expect_clean(&world.finish());
+    engine.join().expect("no panic");
+}
+
+#[test]
+fn a_wrong_byte_does_not_escape_the_client() {
+    let (secondary_out, client_in) = UnixStream::pair().expect("socket pair");
+    let (primary_out, mut void) = UnixStream::pair().expect("socket pair");
+    let drain = std::thread::spawn(move || std::io::copy(&mut void, &mut std::io::sink()));
+    let settings = WorldSettings {
+        duration: Duration::from_millis(200),
+        ..settings(11, 0.5)
+    };
+    let world = World::spawn(
+        &settings,
+        WorldLinks {
+            primary_out,
+            secondary_out,
+            client_in,
+        },
+    )
+    .expect("a world");
+    let report = world.finish();
+    drain.join().expect("no panic").expect("a readable socket");
+    assert!(report.totals.client_errors > 10, "{report:?}");
+    assert!(
+        report.errors.iter().any(|error| error.contains("wrong byte")),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn an_engine_that_lets_nothing_out_is_noticed() {
+    let settings = WorldSettings {
+        flows: 2,
+        duration: Duration::from_millis(100),
+        ..settings(12, 0.0)
+    };
+    let (world, links) = spawn(&settings);
+    relay(links, &world.checkpointer(), &mut Silent);
+    let report = world.finish();
+    assert_eq!(
+        (report.totals.client_errors, report.totals.responses),
+        (2, 0),
+        "{report:?}"
+    );
+    assert!(
+        report.errors[0].ends_with("SYN-SENT, nothing outstanding (lost)"),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_world_nobody_watches_ends() {
+    let (world, links) = spawn(&WorldSettings {
+        duration: Duration::MAX,
+        ..settings(13, 0.0)
+    });
+    drop(world);
+    let mut end = links.primary_in;
+    std::io::copy(&mut end, &mut std::io::sink()).expect("the link is closed in the end");
 }
 
 #[test]

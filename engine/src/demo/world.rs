@@ -21,7 +21,7 @@ pub struct WorldSettings {
     pub flows: usize,
     /// Probability, 0–1, that the secondary's answer to a request has a wrong byte.
     pub diverge: f64,
-    /// Requests per second in total; as fast as answers come without.
+    /// Requests per second in total; as fast as answers come when `None` or not positive.
     pub rate: Option<f64>,
     /// After this the client asks no more.
     pub duration: Duration,
@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// A running world.
+/// A running world. When the handle and all its checkpointers are dropped, the world ends at once.
 #[derive(Debug)]
 pub struct WorldHandle {
     checkpointer: Checkpointer,
@@ -157,6 +157,10 @@ impl WorldHandle {
 ///   has sent nothing yet (what the replay sends is discarded, the primary has already sent it).
 /// * Client packets are given to both guests in one order; those a paused primary has not looked at are part of the
 ///   copy, so both continue with the same input.
+///
+/// The guests' clocks run on during a pause, as those of a guest without paravirtual time do: timers that fall into it
+/// fire at the resumption. The client goes on too; what it sends waits, up to a bound of 65,536 packets, beyond which
+/// packets are lost for both guests alike, counted, and sent again by TCP.
 #[derive(Clone)]
 pub struct Checkpointer {
     commands: Sender<Command>,

@@ -82,3 +82,39 @@ fn a_copy_sends_what_the_original_sends() {
     }
     assert!(same > 500, "{same}");
 }
+
+#[test]
+fn a_full_log_resets_the_connection() {
+    let totals = Totals::default();
+    let key = ConnectionKey::nth(1, Family::V4);
+    let personality = Personality {
+        ack_delay: None,
+        nagle: Nagle::Off,
+    };
+    let mut guest = ConnectionGuest::new(
+        Birth {
+            key,
+            seed: 1,
+            at: 0,
+            personality,
+        },
+        Logging::On,
+    );
+    let mut flow = Flow::connect(key, 1, 0);
+    let mut standing = Standing::Open;
+    let mut steps = 0;
+    while standing == Standing::Open {
+        steps += 1;
+        assert!(steps < 40_000, "the log has no bound");
+        let (mut sent, mut answers) = (PacketBatch::default(), PacketBatch::default());
+        standing = flow.step(steps, &totals, &mut sent, &mut || Turn::Wait);
+        sent.iter()
+            .for_each(|packet| guest.deliver(Packet::from(packet), steps));
+        guest.step(steps, 0, &mut answers);
+        answers
+            .iter()
+            .for_each(|packet| flow.deliver(Packet::from(packet), steps));
+    }
+    assert_eq!((standing, guest.is_over()), (Standing::Failed, true));
+    assert!(totals.errors()[0].contains("reset"), "{:?}", totals.errors());
+}

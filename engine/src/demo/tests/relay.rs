@@ -47,6 +47,13 @@ pub(super) fn relay(
             Some(Ok(paused)) => {
                 // All of the old epoch is in the sockets: read until they would block.
                 while drain(&mut primary, &mut secondary, policy, &mut out) == Filled::Some {}
+                // And there it ends: no part of a frame, and nothing more until the resumption.
+                assert!(primary.is_empty() && secondary.is_empty());
+                std::thread::sleep(Duration::from_millis(2));
+                assert_eq!(
+                    drain(&mut primary, &mut secondary, policy, &mut out),
+                    Filled::Nothing
+                );
                 policy.commit(&mut |packet| out.push(packet));
                 taken.push(paused.report());
                 paused.resume();
@@ -128,6 +135,39 @@ impl Policy for Forward {
     fn commit(&mut self, _: &mut dyn FnMut(&[u8])) {
         self.last = Instant::now();
     }
+}
+
+/// Lets all of the primary through and takes its time, so that the sockets are full.
+pub(super) struct Slow;
+
+impl Policy for Slow {
+    fn primary(&mut self, packet: &[u8], out: &mut dyn FnMut(&[u8])) {
+        out(packet);
+    }
+
+    fn secondary(&mut self, _: &[u8], _: &mut dyn FnMut(&[u8])) {}
+
+    fn wants_checkpoint(&mut self) -> bool {
+        std::thread::sleep(Duration::from_millis(30));
+        false
+    }
+
+    fn commit(&mut self, _: &mut dyn FnMut(&[u8])) {}
+}
+
+/// Lets nothing through.
+pub(super) struct Silent;
+
+impl Policy for Silent {
+    fn primary(&mut self, _: &[u8], _: &mut dyn FnMut(&[u8])) {}
+
+    fn secondary(&mut self, _: &[u8], _: &mut dyn FnMut(&[u8])) {}
+
+    fn wants_checkpoint(&mut self) -> bool {
+        false
+    }
+
+    fn commit(&mut self, _: &mut dyn FnMut(&[u8])) {}
 }
 
 /// Loses one of the primary's frames in a hundred.
