@@ -271,6 +271,29 @@ fn throughput() {
     }
 }
 
+/// Longer and wider than the tests above; run it with `--ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn soak() {
+    for seed in 100..106 {
+        let settings = |diverge| WorldSettings {
+            flows: 100,
+            duration: Duration::from_secs(6),
+            ..settings(seed, diverge)
+        };
+        let (world, links) = spawn(&settings(0.0));
+        relay(links, &world.checkpointer(), &mut Lossy::new(seed));
+        let report = world.finish();
+        println!("seed {seed}, lossy: {report:?}");
+        expect_clean(&report);
+        let (world, links) = spawn(&settings(0.01));
+        relay(links, &world.checkpointer(), &mut Colo::default());
+        let report = world.finish();
+        println!("seed {seed}, compared: {report:?}");
+        expect_clean(&report);
+    }
+}
+
 fn num(n: u64) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
