@@ -1,5 +1,8 @@
-//! What the tests share: how to find and run `colo`, and the case builder of the comparison catalogue.
+//! What the tests share: the binary under test as a process, the case builder of the comparison catalogue, and the far
+//! ends of everything `colo` talks to.
 #![forbid(unsafe_code)]
 
 pub mod binary;
 pub mod case;
+pub mod metrics;
+pub mod process;
