@@ -4,5 +4,8 @@
 
 pub mod binary;
 pub mod case;
+pub mod frame;
 pub mod metrics;
+pub mod netns;
 pub mod process;
+pub mod sniff;
