@@ -4,8 +4,12 @@
 
 pub mod binary;
 pub mod case;
+pub mod conversation;
 pub mod frame;
 pub mod metrics;
 pub mod netns;
 pub mod process;
+pub mod recording;
+pub mod replayed;
 pub mod sniff;
+pub mod wait;
