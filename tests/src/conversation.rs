@@ -18,7 +18,7 @@ pub const SERVER_PORT: u16 = 8080;
 /// Bound of every single socket call.
 const SOCKET_LIMIT: Duration = Duration::from_secs(20);
 /// Bound of a whole run.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
+const RUN_LIMIT: Duration = Duration::from_mins(1);
 
 /// Which end shuts its direction down first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,9 +106,9 @@ pub fn capture(segmentation: Segmentation) -> Result<Vec<Captured>> {
             }
             asking.push(pair.client.spawn(scope, move || ask_datagrams(client, server)));
         }
-        let clients_done: Result<()> = asking.into_iter().map(join).collect::<Result<()>>();
+        let clients_done: Result<()> = asking.into_iter().try_for_each(join);
         // A client that failed leaves servers waiting; their own limits end them.
-        let servers_done: Result<()> = serving.into_iter().chain(answering).map(join).collect();
+        let servers_done: Result<()> = serving.into_iter().chain(answering).try_for_each(join);
         over.store(true, Ordering::Release);
         let frames = join(sniffing)?;
         clients_done.context("client")?;
@@ -168,7 +168,7 @@ fn serve(listener: &TcpListener, connections: usize) -> Result<()> {
             let (stream, peer) = accept(listener)?;
             serving.push(scope.spawn(move || serve_one(stream, peer)));
         }
-        serving.into_iter().map(join).collect()
+        serving.into_iter().try_for_each(join)
     })
 }
 

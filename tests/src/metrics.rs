@@ -90,9 +90,10 @@ impl Scrape {
                     .iter()
                     .any(|name| sample.name.starts_with(name))
         });
-        lines
-            .map(|sample| format!("\n  {}{{{}}} {}", sample.name, sample.labels, sample.value))
-            .collect()
+        let lines: Vec<_> = lines
+            .map(|sample| format!("  {}{{{}}} {}", sample.name, sample.labels, sample.value))
+            .collect();
+        lines.join("\n")
     }
 }
 

@@ -12,7 +12,7 @@ use crate::process::{Colo, tail};
 use crate::sniff::{Captured, write_pcap};
 
 /// Bound of one replay; it takes well under a second.
-const REPLAY_LIMIT: Duration = Duration::from_secs(60);
+const REPLAY_LIMIT: Duration = Duration::from_mins(1);
 
 /// What a replay said.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::frame;
 
 /// Longest frame that is legal anywhere here, bytes.
 pub const LONGEST_FRAME: usize = 69_632;
-/// Every EtherType: `ETH_P_ALL`, in network order.
+/// Every kind of frame: `ETH_P_ALL`, in network order.
 const ALL_PROTOCOLS: u32 = 0x0300;
 /// Room for a whole run's frames, so that a slow reader loses none.
 const SOCKET_BUFFER_BYTES: usize = 128 << 20;
