@@ -74,10 +74,9 @@ impl Scrape {
             .filter(|sample| sample.name == name)
             .peekable();
         ensure!(found.peek().is_some(), "no metric {name} on the page");
-        let value: f64 = found
-            .filter(|sample| labels.iter().all(|label| sample.has(label)))
-            .map(|sample| sample.value)
-            .sum();
+        let matching = found.filter(|sample| labels.iter().all(|label| sample.has(label)));
+        // Not `sum`, whose empty sum is minus zero.
+        let value = matching.fold(0.0, |sum, sample| sum + sample.value);
         format!("{value:.0}")
             .parse()
             .map_err(|_| anyhow!("{name} is {value}, not a count"))

@@ -2,7 +2,7 @@
 //! wire description, apart from the engine's own code.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -170,7 +170,7 @@ fn number(bytes: &[u8]) -> Result<usize> {
 trait Stream: Read + Write + Send {
     fn limit_reads(&self, limit: Duration) -> std::io::Result<()>;
     fn limit_writes(&self, limit: Duration) -> std::io::Result<()>;
-    fn twin(&self) -> std::io::Result<Box<dyn Stream>>;
+    fn hang_up(&self) -> std::io::Result<()>;
 }
 
 impl Stream for UnixStream {
@@ -180,8 +180,8 @@ impl Stream for UnixStream {
     fn limit_writes(&self, limit: Duration) -> std::io::Result<()> {
         self.set_write_timeout(Some(limit))
     }
-    fn twin(&self) -> std::io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.try_clone()?))
+    fn hang_up(&self) -> std::io::Result<()> {
+        self.shutdown(Shutdown::Both)
     }
 }
 
@@ -193,8 +193,8 @@ impl Stream for TcpStream {
         self.set_write_timeout(Some(limit))?;
         self.set_nodelay(true)
     }
-    fn twin(&self) -> std::io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.try_clone()?))
+    fn hang_up(&self) -> std::io::Result<()> {
+        self.shutdown(Shutdown::Both)
     }
 }
 
@@ -217,14 +217,9 @@ impl Link {
         })
     }
 
-    /// The same socket once more, to write in one thread and read in another.
-    pub fn twin(&self) -> Result<Self> {
-        Self::new(self.stream.twin()?, self.framing)
-    }
-
-    /// What stands before each frame here.
-    pub fn framing(&self) -> Framing {
-        self.framing
+    /// Hangs up in both directions.
+    pub fn close(&self) -> Result<()> {
+        self.stream.hang_up().context("cannot hang up")
     }
 
     /// Writes bytes as they are.

@@ -74,6 +74,8 @@ pub struct Rig {
     pub places: [Place; 3],
     /// The metrics page.
     pub metrics: SocketAddr,
+    listeners: Vec<Listener>,
+    framing: Framing,
     // Last, so that the sockets' files outlive the engine.
     _directory: TempDir,
 }
@@ -97,10 +99,7 @@ impl Rig {
             Checkpoint::Notify => Some(Place::unix(directory.path(), "notify").listen()?),
         };
         let mut colo = Colo::start(arguments(setup, &places, directory.path(), metrics))?;
-        let link = |index: usize| match listeners.get(index) {
-            Some(listener) => listener.accept(setup.framing),
-            None => places[index].connect(setup.framing),
-        };
+        let link = |index: usize| link_up(listeners.get(index), &places[index], setup.framing);
         let links = || -> Result<_> {
             let notify = notifier
                 .map(|listener| listener.accept(Framing::Plain))
@@ -122,8 +121,25 @@ impl Rig {
             notify,
             places,
             metrics,
+            listeners,
+            framing: setup.framing,
             _directory: directory,
         })
+    }
+
+    /// The primary's socket once more, as a peer that comes back.
+    pub fn new_primary(&self) -> Result<Link> {
+        link_up(self.listeners.first(), &self.places[0], self.framing)
+    }
+
+    /// The secondary's socket once more.
+    pub fn new_secondary(&self) -> Result<Link> {
+        link_up(self.listeners.get(1), &self.places[1], self.framing)
+    }
+
+    /// The output's socket once more.
+    pub fn new_out(&self) -> Result<Link> {
+        link_up(self.listeners.get(2), &self.places[2], self.framing)
     }
 
     /// Scrapes until `done`; the error carries the engine's log.
@@ -153,6 +169,13 @@ impl Rig {
             );
         }
         Ok(finished)
+    }
+}
+
+fn link_up(listener: Option<&Listener>, place: &Place, framing: Framing) -> Result<Link> {
+    match listener {
+        Some(listener) => listener.accept(framing),
+        None => place.connect(framing),
     }
 }
 
