@@ -142,10 +142,9 @@ impl Flow {
         }
     }
 
-    /// Spread over the number space, so that some flows wrap.
+    /// Just before and after the end of the number space: many flows wrap.
     fn isn(&self) -> u32 {
-        u32::MAX
-            .wrapping_mul(7)
+        0_u32
             .wrapping_sub(20_000)
             .wrapping_add(SplitMix(self.random_base()).low() & 0xffff)
     }
@@ -251,5 +250,77 @@ impl SplitMix {
 
     fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() >> 11).unwrap_or_default() % bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Stream {
+        isn: u32,
+        bytes: Vec<u8>,
+        fin: Option<usize>,
+        ack: u32,
+        longest: usize,
+    }
+
+    impl Stream {
+        fn take(&mut self, frame: &[u8]) {
+            let layout = layout(frame).unwrap();
+            let at = layout.sequence(frame);
+            self.longest = self.longest.max(frame.len());
+            self.ack = layout.ack(frame);
+            if layout.flags(frame) & flag::SYN != 0 {
+                self.isn = at;
+                return;
+            }
+            let place = usize::try_from(at.wrapping_sub(self.isn.wrapping_add(1))).unwrap();
+            assert_eq!(place, self.bytes.len(), "in order, without gaps");
+            self.bytes.extend_from_slice(&frame[layout.payload..layout.end]);
+            if layout.flags(frame) & flag::FIN != 0 {
+                self.fin = Some(place);
+            }
+        }
+    }
+
+    #[test]
+    fn both_guests_say_the_same() {
+        let shape = Shape {
+            flows: 60,
+            frames_per_flow: 100,
+            seed: 1,
+        };
+        let mut wrapped = 0;
+        for index in 0..shape.flows {
+            let (mut primary, mut secondary) = (Stream::default(), Stream::default());
+            let mut frames = [0, 0];
+            let mut flow = Flow::new(&shape, index);
+            while let Some(step) = flow.step().unwrap() {
+                assert_eq!(identify(&step.primary).unwrap(), (index, frames[0]));
+                primary.take(&step.primary);
+                frames[0] += 1;
+                for frame in &step.secondary {
+                    assert!(
+                        identify(frame).is_err(),
+                        "a secondary's frame must be known as one"
+                    );
+                    secondary.take(frame);
+                    frames[1] += 1;
+                }
+            }
+            assert_eq!(frames[0], shape.frames_per_flow);
+            assert!(
+                index % 3 == 0 || frames[1] != frames[0],
+                "flow {index} is cut alike"
+            );
+            assert!(primary.bytes == secondary.bytes, "flow {index}: other bytes");
+            assert_eq!((primary.fin, primary.ack), (secondary.fin, secondary.ack));
+            assert_eq!(primary.fin, Some(primary.bytes.len()));
+            assert_eq!(primary.longest, 1_514);
+            wrapped += usize::from(primary.isn > u32::MAX - 20_000);
+        }
+        assert!(wrapped > 5, "too few flows wrap");
     }
 }

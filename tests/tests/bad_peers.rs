@@ -210,6 +210,7 @@ fn complaint_of_compare(directory: &Path, arguments: &[&str], words: &[&str]) ->
         "--out",
         &out,
     ];
+    all.extend(["--checkpoint", "none"]);
     if !arguments.contains(&"--metrics") {
         all.extend(["--metrics", "off"]);
     }
