@@ -45,11 +45,7 @@ pub const CONNECTIONS: [Connection; 5] = [
     connection(40_001, &[(1, 1), (1, 1), (7, 100)], FirstToClose::Client),
     connection(40_002, &[(100, 1 << 20)], FirstToClose::Server),
     connection(40_003, &[(1 << 20, 1), (1, 70_000)], FirstToClose::Client),
-    connection(
-        40_004,
-        &[(1_460, 1_460), (1_461, 2_921), (65_536, 65_535), (3, 9_000)],
-        FirstToClose::Server,
-    ),
+    connection(40_004, &[(1_460, 1_460), (1_461, 2_921), (65_536, 65_535), (3, 9_000)], FirstToClose::Server),
     connection(40_005, &[(20, 1); 40], FirstToClose::Client),
 ];
 /// The UDP exchanges, over each IP version.
@@ -61,11 +57,7 @@ const fn connection(
     exchanges: &'static [(usize, usize)],
     first_to_close: FirstToClose,
 ) -> Connection {
-    Connection {
-        client_port,
-        exchanges,
-        first_to_close,
-    }
+    Connection { client_port, exchanges, first_to_close }
 }
 
 /// Number of TCP flows in a run.
@@ -95,10 +87,7 @@ pub fn capture(segmentation: Segmentation) -> Result<Vec<Captured>> {
             .iter()
             .map(|listener| scope.spawn(move || serve(listener, CONNECTIONS.len())))
             .collect();
-        let answering: Vec<_> = datagrams
-            .iter()
-            .map(|socket| scope.spawn(|| answer(socket)))
-            .collect();
+        let answering: Vec<_> = datagrams.iter().map(|socket| scope.spawn(|| answer(socket))).collect();
         let mut asking = Vec::new();
         for (client, server) in clients.into_iter().zip(servers) {
             for connection in CONNECTIONS {
@@ -124,33 +113,22 @@ pub fn spoken(port: u16, offset: usize) -> u8 {
 }
 
 fn say(stream: &mut TcpStream, port: u16, said: &mut usize, length: usize) -> Result<()> {
-    let bytes: Vec<u8> = (*said..*said + length)
-        .map(|offset| spoken(port, offset))
-        .collect();
+    let bytes: Vec<u8> = (*said..*said + length).map(|offset| spoken(port, offset)).collect();
     *said += length;
-    stream
-        .write_all(&bytes)
-        .with_context(|| format!("port {port}: writing {length} bytes"))
+    stream.write_all(&bytes).with_context(|| format!("port {port}: writing {length} bytes"))
 }
 
 fn hear(stream: &mut TcpStream, port: u16, heard: &mut usize, length: usize) -> Result<()> {
     let mut bytes = vec![0; length];
-    stream
-        .read_exact(&mut bytes)
-        .with_context(|| format!("port {port}: reading {length} bytes"))?;
-    let wrong = bytes
-        .iter()
-        .zip(*heard..)
-        .position(|(byte, offset)| *byte != spoken(port, offset));
+    stream.read_exact(&mut bytes).with_context(|| format!("port {port}: reading {length} bytes"))?;
+    let wrong = bytes.iter().zip(*heard..).position(|(byte, offset)| *byte != spoken(port, offset));
     ensure!(wrong.is_none(), "port {port}: wrong byte {wrong:?} after {heard}");
     *heard += length;
     Ok(())
 }
 
 fn hear_the_end(stream: &mut TcpStream, port: u16) -> Result<()> {
-    let left = stream
-        .read(&mut [0])
-        .with_context(|| format!("port {port}: waiting for the end"))?;
+    let left = stream.read(&mut [0]).with_context(|| format!("port {port}: waiting for the end"))?;
     ensure!(left == 0, "port {port}: more than was agreed");
     Ok(())
 }
@@ -199,10 +177,7 @@ fn serve_one(mut stream: TcpStream, peer: SocketAddr) -> Result<()> {
 
 fn ask(client: IpAddr, server: IpAddr, connection: Connection) -> Result<()> {
     let port = connection.client_port;
-    let mut stream = connect_from(
-        SocketAddr::new(client, port),
-        SocketAddr::new(server, SERVER_PORT),
-    )?;
+    let mut stream = connect_from(SocketAddr::new(client, port), SocketAddr::new(server, SERVER_PORT))?;
     limit(&stream)?;
     let (mut said, mut heard) = (0, 0);
     for (request, response) in connection.exchanges {
@@ -217,11 +192,7 @@ fn ask(client: IpAddr, server: IpAddr, connection: Connection) -> Result<()> {
 
 /// A TCP connection whose local port is chosen; the standard library has none.
 fn connect_from(local: SocketAddr, remote: SocketAddr) -> Result<TcpStream> {
-    let family = if local.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket: OwnedFd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     bind(&socket, &local).with_context(|| format!("cannot bind {local}"))?;
     connect(&socket, &remote).with_context(|| format!("cannot connect to {remote}"))?;
@@ -236,10 +207,7 @@ fn ask_datagrams(client: IpAddr, server: IpAddr) -> Result<()> {
     for (request, response) in DATAGRAMS {
         socket.send(&vec![0x55; request])?;
         let length = socket.recv(&mut buffer).context("no UDP answer")?;
-        ensure!(
-            length == response,
-            "a UDP answer of {length} bytes instead of {response}"
-        );
+        ensure!(length == response, "a UDP answer of {length} bytes instead of {response}");
     }
     Ok(())
 }
@@ -249,13 +217,8 @@ fn answer(socket: &UdpSocket) -> Result<()> {
     let mut buffer = [0; 2_048];
     for (request, response) in DATAGRAMS {
         let (length, peer) = socket.recv_from(&mut buffer).context("no UDP request")?;
-        ensure!(
-            length == request,
-            "a UDP request of {length} bytes instead of {request}"
-        );
-        let bytes: Vec<u8> = (0..response)
-            .map(|offset| spoken(UDP_CLIENT_PORT, offset))
-            .collect();
+        ensure!(length == request, "a UDP request of {length} bytes instead of {request}");
+        let bytes: Vec<u8> = (0..response).map(|offset| spoken(UDP_CLIENT_PORT, offset)).collect();
         socket.send_to(&bytes, peer)?;
     }
     Ok(())

@@ -48,21 +48,11 @@ pub fn layout(frame: &[u8]) -> Option<Layout> {
         [0x08, 0x00] => {
             let header = usize::from(frame.get(ETHERNET)? & 0x0f) * 4;
             let total = usize::from(be16(frame, ETHERNET + 2)?);
-            (
-                (ETHERNET + 12, 8),
-                *frame.get(ETHERNET + 9)?,
-                ETHERNET + header,
-                ETHERNET + total,
-            )
+            ((ETHERNET + 12, 8), *frame.get(ETHERNET + 9)?, ETHERNET + header, ETHERNET + total)
         }
         [0x86, 0xdd] => {
             let payload = usize::from(be16(frame, ETHERNET + 4)?);
-            (
-                (ETHERNET + 8, 32),
-                *frame.get(ETHERNET + 6)?,
-                ETHERNET + 40,
-                ETHERNET + 40 + payload,
-            )
+            ((ETHERNET + 8, 32), *frame.get(ETHERNET + 6)?, ETHERNET + 40, ETHERNET + 40 + payload)
         }
         _ => return None,
     };
@@ -72,13 +62,7 @@ pub fn layout(frame: &[u8]) -> Option<Layout> {
         _ => return None,
     };
     let payload = transport + header;
-    (payload <= end && end <= frame.len()).then_some(Layout {
-        addresses,
-        protocol,
-        transport,
-        payload,
-        end,
-    })
+    (payload <= end && end <= frame.len()).then_some(Layout { addresses, protocol, transport, payload, end })
 }
 
 impl Layout {
@@ -185,25 +169,16 @@ impl Tcp4 {
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|word| u16::from_be_bytes(*word))
+    bytes.get(at..)?.first_chunk().map(|word| u16::from_be_bytes(*word))
 }
 
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|word| u32::from_be_bytes(*word))
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
 }
 
 fn ones_sum(bytes: &[u8]) -> u64 {
     let mut words = bytes.chunks_exact(2);
-    let sum: u64 = words
-        .by_ref()
-        .map(|word| u64::from(word[0]) << 8 | u64::from(word[1]))
-        .sum();
+    let sum: u64 = words.by_ref().map(|word| u64::from(word[0]) << 8 | u64::from(word[1])).sum();
     sum + words.remainder().first().map_or(0, |last| u64::from(*last) << 8)
 }
 
@@ -232,20 +207,11 @@ mod tests {
         };
         let frame = tcp.frame(b"odd").unwrap();
         let sliced = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
-        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else {
-            panic!("no IPv4")
-        };
-        assert_eq!(
-            ip.header().header_checksum(),
-            ip.header().to_header().calc_header_checksum()
-        );
-        let Some(etherparse::TransportSlice::Tcp(transport)) = &sliced.transport else {
-            panic!("no TCP")
-        };
-        let expected = transport
-            .to_header()
-            .calc_checksum_ipv4(&ip.header().to_header(), transport.payload())
-            .unwrap();
+        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("no IPv4") };
+        assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
+        let Some(etherparse::TransportSlice::Tcp(transport)) = &sliced.transport else { panic!("no TCP") };
+        let expected =
+            transport.to_header().calc_checksum_ipv4(&ip.header().to_header(), transport.payload()).unwrap();
         assert_eq!(transport.checksum(), expected);
         let layout = layout(&frame).unwrap();
         assert_eq!((layout.sequence(&frame), layout.ack(&frame)), (u32::MAX, 7));

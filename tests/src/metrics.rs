@@ -30,13 +30,9 @@ pub struct Scrape {
 impl Scrape {
     /// Reads the text format; comments are skipped.
     pub fn parse(text: &str) -> Result<Self> {
-        let samples = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(parse_sample);
-        Ok(Self {
-            samples: samples.collect::<Result<_>>()?,
-        })
+        let samples =
+            text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(parse_sample);
+        Ok(Self { samples: samples.collect::<Result<_>>()? })
     }
 
     /// Scrapes once.
@@ -56,10 +52,7 @@ impl Scrape {
             }
             if Instant::now() >= deadline {
                 let scrape = scrape.context("the metrics page cannot be read")?;
-                bail!(
-                    "the metrics are not as awaited within {limit:?}: {}",
-                    scrape.interesting()
-                );
+                bail!("the metrics are not as awaited within {limit:?}: {}", scrape.interesting());
             }
             std::thread::sleep(RETRY_INTERVAL);
         }
@@ -68,18 +61,12 @@ impl Scrape {
     /// Sum over the samples of `name` that carry all `labels` (`side="primary"`). A metric that is missing altogether
     /// is an error: a misspelt name must not count as zero.
     pub fn sum(&self, name: &str, labels: &[&str]) -> Result<u64> {
-        let mut found = self
-            .samples
-            .iter()
-            .filter(|sample| sample.name == name)
-            .peekable();
+        let mut found = self.samples.iter().filter(|sample| sample.name == name).peekable();
         ensure!(found.peek().is_some(), "no metric {name} on the page");
         let matching = found.filter(|sample| labels.iter().all(|label| sample.has(label)));
         // Not `sum`, whose empty sum is minus zero.
         let value = matching.fold(0.0, |sum, sample| sum + sample.value);
-        format!("{value:.0}")
-            .parse()
-            .map_err(|_| anyhow!("{name} is {value}, not a count"))
+        format!("{value:.0}").parse().map_err(|_| anyhow!("{name} is {value}, not a count"))
     }
 
     fn interesting(&self) -> String {
@@ -89,9 +76,8 @@ impl Scrape {
                     .iter()
                     .any(|name| sample.name.starts_with(name))
         });
-        let lines: Vec<_> = lines
-            .map(|sample| format!("  {}{{{}}} {}", sample.name, sample.labels, sample.value))
-            .collect();
+        let lines: Vec<_> =
+            lines.map(|sample| format!("  {}{{{}}} {}", sample.name, sample.labels, sample.value)).collect();
         lines.join("\n")
     }
 }
@@ -103,36 +89,24 @@ impl Sample {
 }
 
 fn parse_sample(line: &str) -> Result<Sample> {
-    let (series, value) = line
-        .rsplit_once(' ')
-        .with_context(|| format!("not a sample: {line:?}"))?;
+    let (series, value) = line.rsplit_once(' ').with_context(|| format!("not a sample: {line:?}"))?;
     let (name, labels) = match series.split_once('{') {
         Some((name, labels)) => (name, labels.trim_end_matches('}')),
         None => (series, ""),
     };
-    let value = value
-        .parse()
-        .with_context(|| format!("not a sample's value: {line:?}"))?;
-    Ok(Sample {
-        name: name.to_owned(),
-        labels: labels.to_owned(),
-        value,
-    })
+    let value = value.parse().with_context(|| format!("not a sample's value: {line:?}"))?;
+    Ok(Sample { name: name.to_owned(), labels: labels.to_owned(), value })
 }
 
 /// Body of a GET on loopback, status 200 or an error.
 pub fn http_get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, SCRAPE_LIMIT)?;
     stream.set_read_timeout(Some(SCRAPE_LIMIT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .with_context(|| format!("no HTTP answer: {answer:?}"))?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP answer: {answer:?}"))?;
     ensure!(head.split(' ').nth(1) == Some("200"), "GET {path}: {head}");
     Ok(body.to_owned())
 }

@@ -41,14 +41,8 @@ impl Namespace {
             BufReader::new(stdout).read_line(&mut line)?;
         }
         let handle = File::open(format!("/proc/{}/ns/net", holder.id()));
-        let namespace = Self {
-            handle: handle.context("the namespace's holder has gone")?,
-            holder,
-        };
-        ensure!(
-            line == "ready\n",
-            "`unshare --net` failed: may this root create network namespaces?"
-        );
+        let namespace = Self { handle: handle.context("the namespace's holder has gone")?, holder };
+        ensure!(line == "ready\n", "`unshare --net` failed: may this root create network namespaces?");
         Ok(namespace)
     }
 
@@ -101,9 +95,7 @@ impl Drop for Namespace {
 
 /// Result of a scoped thread; a panic becomes an error.
 pub fn join<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    handle
-        .join()
-        .map_err(|_| anyhow!("a thread of the test panicked"))?
+    handle.join().map_err(|_| anyhow!("a thread of the test panicked"))?
 }
 
 /// How the sending side cuts long sends.
@@ -137,10 +129,7 @@ impl Pair {
 
     /// Both namespaces, addresses set, links up.
     pub fn new(segmentation: Segmentation) -> Result<Self> {
-        let pair = Self {
-            client: Namespace::new()?,
-            server: Namespace::new()?,
-        };
+        let pair = Self { client: Namespace::new()?, server: Namespace::new()? };
         pair.client.ip(&format!(
             "link add c0 address 02:00:00:00:00:02 type veth peer name s0 address 02:00:00:00:00:01 netns {}",
             pair.server.holder_pid()

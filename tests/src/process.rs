@@ -22,11 +22,7 @@ const QUOTED_BYTES: usize = 4_000;
 pub fn colo_binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("COLO_BIN") {
         let path = PathBuf::from(path);
-        ensure!(
-            path.is_file(),
-            "COLO_BIN names {}, which is not a file",
-            path.display()
-        );
+        ensure!(path.is_file(), "COLO_BIN names {}, which is not a file", path.display());
         return Ok(path);
     }
     // target/<profile>/deps/<test>-<hash>: two up is the profile.
@@ -99,11 +95,7 @@ impl Colo {
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let stdout = Collector::new(child.stdout.take());
         let stderr = Collector::new(child.stderr.take());
-        Ok(Self {
-            child,
-            stdout,
-            stderr,
-        })
+        Ok(Self { child, stdout, stderr })
     }
 
     /// Starts `colo` and waits for its own end.
@@ -119,23 +111,18 @@ impl Colo {
     /// Waits for a stderr line that contains `needle`, whatever its case; returns the line.
     pub fn wait_for_log(&self, needle: &str, limit: Duration) -> Result<String> {
         let needle = needle.to_lowercase();
-        self.stderr
-            .wait_for(limit, |line| line.to_lowercase().contains(&needle))
-            .ok_or_else(|| {
-                anyhow!(
-                    "no line with {needle:?} on stderr within {limit:?}; stderr: {}",
-                    tail(&self.stderr_so_far())
-                )
-            })
+        self.stderr.wait_for(limit, |line| line.to_lowercase().contains(&needle)).ok_or_else(|| {
+            anyhow!(
+                "no line with {needle:?} on stderr within {limit:?}; stderr: {}",
+                tail(&self.stderr_so_far())
+            )
+        })
     }
 
     /// Fails with the child's words when it has ended already.
     pub fn check_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!(
-                "colo ended early ({status}); stderr: {}",
-                tail(&self.stderr_so_far())
-            );
+            bail!("colo ended early ({status}); stderr: {}", tail(&self.stderr_so_far()));
         }
         Ok(())
     }
@@ -160,18 +147,11 @@ impl Colo {
                 break status;
             }
             if Instant::now() >= deadline {
-                bail!(
-                    "colo still runs after {limit:?}; stderr: {}",
-                    tail(&self.stderr_so_far())
-                );
+                bail!("colo still runs after {limit:?}; stderr: {}", tail(&self.stderr_so_far()));
             }
             std::thread::sleep(REAP_INTERVAL);
         };
-        Ok(Finished {
-            code: status.code(),
-            stdout: self.stdout.finish(),
-            stderr: self.stderr.finish(),
-        })
+        Ok(Finished { code: status.code(), stdout: self.stdout.finish(), stderr: self.stderr.finish() })
     }
 }
 
@@ -214,11 +194,7 @@ impl Collector {
                 let mut line = Vec::new();
                 while matches!(pipe.read_until(b'\n', &mut line), Ok(1..)) {
                     let text = String::from_utf8_lossy(&line).into_owned();
-                    collected
-                        .lines
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(text);
+                    collected.lines.lock().unwrap_or_else(PoisonError::into_inner).push(text);
                     collected.grew.notify_all();
                     line.clear();
                 }
@@ -228,31 +204,18 @@ impl Collector {
     }
 
     fn text(&self) -> String {
-        self.collected
-            .lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .concat()
+        self.collected.lines.lock().unwrap_or_else(PoisonError::into_inner).concat()
     }
 
     fn wait_for(&self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let deadline = Instant::now() + limit;
-        let mut lines = self
-            .collected
-            .lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.collected.lines.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(line) = lines.iter().find(|line| wanted(line)) {
                 return Some(line.clone());
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self
-                .collected
-                .grew
-                .wait_timeout(lines, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            lines = self.collected.grew.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

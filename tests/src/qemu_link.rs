@@ -135,21 +135,14 @@ impl Framing {
             return Ok(None);
         };
         let length = number(words)?;
-        ensure!(
-            (1..=LONGEST).contains(&length),
-            "the engine sent the length {length}"
-        );
+        ensure!((1..=LONGEST).contains(&length), "the engine sent the length {length}");
         let Some(body) = bytes.get(prefix..prefix + length) else {
             return Ok(None);
         };
         let frame = if self == Self::Vnet {
             let header = number(&words[4..])?;
-            ensure!(
-                header == VIRTIO_HEADER.len(),
-                "the engine sent a virtio header of {header} bytes"
-            );
-            body.strip_prefix(&VIRTIO_HEADER)
-                .ok_or_else(|| anyhow!("another virtio header than went in"))?
+            ensure!(header == VIRTIO_HEADER.len(), "the engine sent a virtio header of {header} bytes");
+            body.strip_prefix(&VIRTIO_HEADER).ok_or_else(|| anyhow!("another virtio header than went in"))?
         } else {
             body
         };
@@ -209,12 +202,7 @@ pub struct Link {
 impl Link {
     fn new(stream: Box<dyn Stream>, framing: Framing) -> Result<Self> {
         stream.limit_writes(LINK_LIMIT)?;
-        Ok(Self {
-            stream,
-            framing,
-            received: Vec::new(),
-            taken: 0,
-        })
+        Ok(Self { stream, framing, received: Vec::new(), taken: 0 })
     }
 
     /// Hangs up in both directions.
@@ -224,9 +212,7 @@ impl Link {
 
     /// Writes bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream
-            .write_all(bytes)
-            .context("the engine does not take what is sent to it")
+        self.stream.write_all(bytes).context("the engine does not take what is sent to it")
     }
 
     /// Sends frames in one write.
@@ -272,11 +258,7 @@ impl Link {
     /// Fails when a frame comes within `quiet`.
     pub fn expect_silence(&mut self, quiet: Duration) -> Result<()> {
         let frame = self.receive(quiet)?;
-        ensure!(
-            frame.is_none(),
-            "a frame that should not leave: {:02x?}",
-            frame.unwrap_or_default()
-        );
+        ensure!(frame.is_none(), "a frame that should not leave: {:02x?}", frame.unwrap_or_default());
         Ok(())
     }
 
@@ -312,9 +294,7 @@ impl Link {
         self.received.drain(..self.taken);
         self.taken = 0;
         // A read timeout of zero would mean none.
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.limit_reads(left)?;
         let old = self.received.len();
         self.received.resize(old + READ_CHUNK_BYTES, 0);
@@ -357,10 +337,7 @@ mod tests {
         for framing in [Framing::Plain, Framing::Vnet] {
             let mut bytes = Vec::new();
             framing.encode(b"frame", &mut bytes).unwrap();
-            assert_eq!(
-                framing.decode(&bytes).unwrap(),
-                Some((&b"frame"[..], bytes.len()))
-            );
+            assert_eq!(framing.decode(&bytes).unwrap(), Some((&b"frame"[..], bytes.len())));
             assert_eq!(framing.decode(&bytes[..bytes.len() - 1]).unwrap(), None);
         }
     }

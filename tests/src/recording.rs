@@ -45,22 +45,14 @@ fn tcp_layout(bytes: &[u8]) -> Option<frame::Layout> {
 pub fn share_the_client(first: &[Captured], second: &mut [Captured]) -> Result<usize> {
     let wanted = handshakes(first);
     let own = handshakes(second);
-    ensure!(
-        wanted.len() == own.len(),
-        "{} flows in one run, {} in the other",
-        wanted.len(),
-        own.len()
-    );
+    ensure!(wanted.len() == own.len(), "{} flows in one run, {} in the other", wanted.len(), own.len());
     for captured in second {
         let Some(layout) = tcp_layout(&captured.bytes) else {
             continue;
         };
         let flow = layout.flow(&captured.bytes);
         let from = own.get(&flow).context("a flow without SYN/ACK")?.client;
-        let to = wanted
-            .get(&flow)
-            .context("a flow that the first run lacks")?
-            .client;
+        let to = wanted.get(&flow).context("a flow that the first run lacks")?.client;
         if layout.flags(&captured.bytes) & flag::ACK != 0 {
             let ack = layout.ack(&captured.bytes).wrapping_sub(from).wrapping_add(to);
             layout.set_ack(&mut captured.bytes, ack);
@@ -68,9 +60,7 @@ pub fn share_the_client(first: &[Captured], second: &mut [Captured]) -> Result<u
         }
     }
     ensure!(
-        wanted
-            .iter()
-            .any(|(flow, handshake)| own[flow].own != handshake.own),
+        wanted.iter().any(|(flow, handshake)| own[flow].own != handshake.own),
         "both runs have the same ISNs: the kernel chose none"
     );
     Ok(wanted.len())
@@ -87,9 +77,7 @@ pub fn carriers(frames: &[Captured], client_port: u16, offset: u32) -> Vec<(usiz
         if layout.destination_port(&captured.bytes) != client_port || flow.0.len() != 12 {
             return None;
         }
-        let start = layout
-            .sequence(&captured.bytes)
-            .wrapping_sub(own.get(&flow)?.own.wrapping_add(1));
+        let start = layout.sequence(&captured.bytes).wrapping_sub(own.get(&flow)?.own.wrapping_add(1));
         let place = usize::try_from(offset.checked_sub(start)?).ok()? + layout.payload;
         (place < layout.end).then_some(place)
     };
@@ -103,10 +91,7 @@ pub fn carriers(frames: &[Captured], client_port: u16, offset: u32) -> Vec<(usiz
 /// Alters the byte at `offset` of a stream wherever it was sent; returns the frames touched.
 pub fn alter(frames: &mut [Captured], client_port: u16, offset: u32) -> Result<Vec<usize>> {
     let carriers = carriers(frames, client_port, offset);
-    ensure!(
-        !carriers.is_empty(),
-        "no frame to port {client_port} carries the byte at {offset}"
-    );
+    ensure!(!carriers.is_empty(), "no frame to port {client_port} carries the byte at {offset}");
     for (index, place) in &carriers {
         let bytes = &mut frames[*index].bytes;
         bytes[*place] ^= 0x20;

@@ -87,9 +87,7 @@ impl Replayed {
             }
             _ => anyhow::bail!("unknown verdict {verdict}"),
         };
-        let frame = verdict["frame"]
-            .as_u64()
-            .with_context(|| format!("no frame in {verdict}"))?;
+        let frame = verdict["frame"].as_u64().with_context(|| format!("no frame in {verdict}"))?;
         let why = verdict["why"].as_str().unwrap_or_default().to_owned();
         book.entry(usize::try_from(frame)?).or_default().push(why);
         Ok(())
@@ -99,11 +97,7 @@ impl Replayed {
     /// and the released capture has the released frames and no other.
     pub fn check_books(&self, primary: &[Captured], secondary: &[Captured]) -> Result<()> {
         each_once("primary", primary.len(), &[&self.released, &self.held])?;
-        each_once(
-            "secondary",
-            secondary.len(),
-            &[&self.dropped, &self.held_secondary],
-        )?;
+        each_once("secondary", secondary.len(), &[&self.dropped, &self.held_secondary])?;
         ensure!(
             self.released_frames.len() == self.released.len(),
             "{} frames in the released capture, {} release verdicts",
@@ -115,31 +109,17 @@ impl Replayed {
 
     /// Requests with this reason.
     pub fn requests_for(&self, reason: &str) -> Vec<&Value> {
-        self.requests
-            .iter()
-            .filter(|request| request["reason"] == reason)
-            .collect()
+        self.requests.iter().filter(|request| request["reason"] == reason).collect()
     }
 }
 
 fn each_once(side: &str, frames: usize, books: &[&Decisions]) -> Result<()> {
     for index in 0..frames {
-        let entries: Vec<_> = books
-            .iter()
-            .filter_map(|book| book.get(&index))
-            .flatten()
-            .collect();
-        ensure!(
-            entries.len() == 1,
-            "{side} frame {index} has {} verdicts: {entries:?}",
-            entries.len()
-        );
+        let entries: Vec<_> = books.iter().filter_map(|book| book.get(&index)).flatten().collect();
+        ensure!(entries.len() == 1, "{side} frame {index} has {} verdicts: {entries:?}", entries.len());
     }
     let beyond = books.iter().find_map(|book| book.range(frames..).next());
-    ensure!(
-        beyond.is_none(),
-        "a verdict on {side} frame {beyond:?}, which does not exist"
-    );
+    ensure!(beyond.is_none(), "a verdict on {side} frame {beyond:?}, which does not exist");
     Ok(())
 }
 

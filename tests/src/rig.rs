@@ -101,9 +101,7 @@ impl Rig {
         let mut colo = Colo::start(arguments(setup, &places, directory.path(), metrics))?;
         let link = |index: usize| link_up(listeners.get(index), &places[index], setup.framing);
         let links = || -> Result<_> {
-            let notify = notifier
-                .map(|listener| listener.accept(Framing::Plain))
-                .transpose()?;
+            let notify = notifier.map(|listener| listener.accept(Framing::Plain)).transpose()?;
             Ok((link(0)?, link(1)?, link(2)?, notify))
         };
         let (primary, secondary, out, notify) = match links() {
@@ -163,10 +161,7 @@ impl Rig {
             ("held", books.held),
         ] {
             let said = count(&summary[name]).with_context(|| format!("no {name} in {summary}"))?;
-            ensure!(
-                said == expected,
-                "{name}: {said} in the summary, {expected} in the metrics"
-            );
+            ensure!(said == expected, "{name}: {said} in the summary, {expected} in the metrics");
         }
         Ok(finished)
     }
@@ -180,33 +175,17 @@ fn link_up(listener: Option<&Listener>, place: &Place, framing: Framing) -> Resu
 }
 
 fn arguments(setup: &Setup, places: &[Place; 3], directory: &Path, metrics: SocketAddr) -> Vec<OsString> {
-    let listen = if setup.dial == Dial::EngineListens {
-        ",listen"
-    } else {
-        ""
-    };
-    let vnet = if setup.framing == Framing::Vnet {
-        ",vnet"
-    } else {
-        ""
-    };
+    let listen = if setup.dial == Dial::EngineListens { ",listen" } else { "" };
+    let vnet = if setup.framing == Framing::Vnet { ",vnet" } else { "" };
     let mut arguments = vec!["compare".to_owned(), "--json".to_owned()];
-    for (flag, place) in ["--primary-in", "--secondary-in", "--out"]
-        .into_iter()
-        .zip(places)
-    {
+    for (flag, place) in ["--primary-in", "--secondary-in", "--out"].into_iter().zip(places) {
         arguments.extend([flag.to_owned(), format!("{}{listen}{vnet}", place.address())]);
     }
     let checkpoint = match setup.checkpoint {
         Checkpoint::None => "none".to_owned(),
         Checkpoint::Notify => format!("notify:unix:{}", directory.join("notify").display()),
     };
-    arguments.extend([
-        "--checkpoint".to_owned(),
-        checkpoint,
-        "--metrics".to_owned(),
-        metrics.to_string(),
-    ]);
+    arguments.extend(["--checkpoint".to_owned(), checkpoint, "--metrics".to_owned(), metrics.to_string()]);
     arguments.extend(setup.arguments.split_whitespace().map(str::to_owned));
     arguments.into_iter().map(Into::into).collect()
 }

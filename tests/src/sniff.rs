@@ -43,13 +43,8 @@ impl Sniffer {
     /// Opens it in the calling thread's namespace; capturing starts here.
     pub fn open() -> Result<Self> {
         let protocol = NonZeroU32::new(ALL_PROTOCOLS).map(Protocol::from_raw);
-        let socket = socket_with(
-            AddressFamily::PACKET,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            protocol,
-        )
-        .context("cannot open an AF_PACKET socket")?;
+        let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
+            .context("cannot open an AF_PACKET socket")?;
         sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER_BYTES)?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(Duration::from_millis(20)))?;
         Ok(Self { socket })
@@ -64,10 +59,7 @@ impl Sniffer {
         let mut buffer = vec![0; LONGEST_FRAME];
         while !(over.load(Ordering::Acquire) && last.elapsed() >= QUIET) {
             if start.elapsed() > limit {
-                bail!(
-                    "the conversation is not over after {limit:?}; {} frames captured",
-                    frames.len()
-                );
+                bail!("the conversation is not over after {limit:?}; {} frames captured", frames.len());
             }
             let length = match recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty()) {
                 Ok((_, length)) => length,

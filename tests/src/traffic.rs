@@ -88,8 +88,7 @@ impl Flow {
         let mut step = Step::default();
         if self.sent == 0 {
             step.primary = self.syn(0, identification)?;
-            step.secondary
-                .push(self.syn(self.secondary_isn_shift(), SECONDARY_MARK)?);
+            step.secondary.push(self.syn(self.secondary_isn_shift(), SECONDARY_MARK)?);
         } else {
             let payload = if last { Vec::new() } else { self.payload() };
             let flags = if last { flag::FIN | flag::ACK } else { flag::ACK };
@@ -106,21 +105,12 @@ impl Flow {
 
     /// A raw ISN for every other flow, the primary's own for the rest.
     fn secondary_isn_shift(&self) -> u32 {
-        if self.index.is_multiple_of(2) {
-            0
-        } else {
-            0x7654_3210
-        }
+        if self.index.is_multiple_of(2) { 0 } else { 0x7654_3210 }
     }
 
     fn syn(&self, shift: u32, identification: u16) -> Result<Vec<u8>> {
-        self.tcp(
-            self.isn().wrapping_add(shift),
-            self.client_isn(),
-            flag::SYN | flag::ACK,
-            identification,
-        )
-        .frame(&[])
+        self.tcp(self.isn().wrapping_add(shift), self.client_isn(), flag::SYN | flag::ACK, identification)
+            .frame(&[])
     }
 
     fn segment(&self, shift: u32, at: u32, flags: u8, mark: u16, payload: &[u8]) -> Result<Vec<u8>> {
@@ -144,9 +134,7 @@ impl Flow {
 
     /// Just before and after the end of the number space: many flows wrap.
     fn isn(&self) -> u32 {
-        0_u32
-            .wrapping_sub(20_000)
-            .wrapping_add(SplitMix(self.random_base()).low() & 0xffff)
+        0_u32.wrapping_sub(20_000).wrapping_add(SplitMix(self.random_base()).low() & 0xffff)
     }
 
     fn client_isn(&self) -> u32 {
@@ -206,13 +194,7 @@ impl Flow {
     fn secondary_sends(&mut self, payload: &[u8], out: &mut Vec<Vec<u8>>) -> Result<()> {
         self.secondary_sent += 1;
         let mark = SECONDARY_MARK | self.secondary_sent;
-        out.push(self.segment(
-            self.secondary_isn_shift(),
-            self.secondary_at,
-            flag::ACK,
-            mark,
-            payload,
-        )?);
+        out.push(self.segment(self.secondary_isn_shift(), self.secondary_at, flag::ACK, mark, payload)?);
         self.secondary_at += u32::try_from(payload.len())?;
         Ok(())
     }
@@ -223,10 +205,7 @@ pub fn identify(frame: &[u8]) -> Result<(usize, usize)> {
     layout(frame).context("a frame without TCP came out")?;
     let flow = usize::from(frame[32]) << 8 | usize::from(frame[33]);
     let mark = u16::from(frame[18]) << 8 | u16::from(frame[19]);
-    anyhow::ensure!(
-        mark & SECONDARY_MARK == 0,
-        "a frame of the secondary came out, flow {flow}"
-    );
+    anyhow::ensure!(mark & SECONDARY_MARK == 0, "a frame of the secondary came out, flow {flow}");
     Ok((flow, usize::from(mark)))
 }
 
@@ -287,11 +266,7 @@ mod tests {
 
     #[test]
     fn both_guests_say_the_same() {
-        let shape = Shape {
-            flows: 60,
-            frames_per_flow: 100,
-            seed: 1,
-        };
+        let shape = Shape { flows: 60, frames_per_flow: 100, seed: 1 };
         let mut wrapped = 0;
         for index in 0..shape.flows {
             let (mut primary, mut secondary) = (Stream::default(), Stream::default());
@@ -302,19 +277,13 @@ mod tests {
                 primary.take(&step.primary);
                 frames[0] += 1;
                 for frame in &step.secondary {
-                    assert!(
-                        identify(frame).is_err(),
-                        "a secondary's frame must be known as one"
-                    );
+                    assert!(identify(frame).is_err(), "a secondary's frame must be known as one");
                     secondary.take(frame);
                     frames[1] += 1;
                 }
             }
             assert_eq!(frames[0], shape.frames_per_flow);
-            assert!(
-                index % 3 == 0 || frames[1] != frames[0],
-                "flow {index} is cut alike"
-            );
+            assert!(index % 3 == 0 || frames[1] != frames[0], "flow {index} is cut alike");
             assert!(primary.bytes == secondary.bytes, "flow {index}: other bytes");
             assert_eq!((primary.fin, primary.ack), (secondary.fin, secondary.ack));
             assert_eq!(primary.fin, Some(primary.bytes.len()));

@@ -10,15 +10,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until a descriptor can be read or accepted from.
 pub fn readable(descriptor: impl AsFd, limit: Duration) -> Result<()> {
-    let limit_spec = Timespec {
-        tv_sec: i64::try_from(limit.as_secs())?,
-        tv_nsec: limit.subsec_nanos().into(),
-    };
+    let limit_spec =
+        Timespec { tv_sec: i64::try_from(limit.as_secs())?, tv_nsec: limit.subsec_nanos().into() };
     let mut descriptors = [PollFd::new(&descriptor, PollFlags::IN)];
-    ensure!(
-        poll(&mut descriptors, Some(&limit_spec))? > 0,
-        "nothing to read within {limit:?}"
-    );
+    ensure!(poll(&mut descriptors, Some(&limit_spec))? > 0, "nothing to read within {limit:?}");
     Ok(())
 }
 

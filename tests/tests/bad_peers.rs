@@ -15,11 +15,7 @@ use colo_tests::traffic::{Flow, Shape};
 use rustix::process::Signal;
 
 /// A short connection.
-const SHAPE: Shape = Shape {
-    flows: 64,
-    frames_per_flow: 6,
-    seed: 3,
-};
+const SHAPE: Shape = Shape { flows: 64, frames_per_flow: 6, seed: 3 };
 
 fn setup(framing: Framing, dial: Dial) -> Setup {
     Setup {
@@ -52,9 +48,7 @@ fn refusals(rig: &Rig) -> Result<f64> {
     let telling = page.samples.iter().filter(|sample| {
         let series = format!("{} {}", sample.name, sample.labels);
         sample.name.ends_with("_total")
-            && ["refused", "protocol", "framing", "bad_peer"]
-                .iter()
-                .any(|word| series.contains(word))
+            && ["refused", "protocol", "framing", "bad_peer"].iter().any(|word| series.contains(word))
             && !sample.name.contains("connections")
             && !sample.name.contains("verdicts")
     });
@@ -68,16 +62,11 @@ fn an_impossible_length_costs_one_peer_its_link() -> Result<()> {
     for (flow, length) in [(1, 0), (2, 69_633), (3, u32::MAX)] {
         let before = refusals(&rig)?;
         rig.primary.send_raw(&length.to_be_bytes())?;
-        rig.primary
-            .expect_closed(STEP_LIMIT)
-            .with_context(|| format!("length {length}"))?;
+        rig.primary.expect_closed(STEP_LIMIT).with_context(|| format!("length {length}"))?;
         let line = rig.colo.wait_for_log(&length.to_string(), STEP_LIMIT)?;
         ensure!(line.contains("69632"), "the log should say what is legal: {line}");
         let after = refusals(&rig)?;
-        ensure!(
-            after > before,
-            "a refused peer must be counted; no counter says so"
-        );
+        ensure!(after > before, "a refused peer must be counted; no counter says so");
         rig.primary = rig.new_primary()?;
         total += exchange(&mut rig, flow)?;
     }
@@ -95,12 +84,9 @@ fn an_impossible_virtio_header_closes_the_link() -> Result<()> {
     let mut rig = Rig::start(&setup(Framing::Vnet, Dial::EngineListens))?;
     exchange(&mut rig, 0)?;
     // A plain peer on a virtio link is the usual mistake: 60 bytes of frame, no header length.
-    rig.secondary
-        .send_raw(&[&60_u32.to_be_bytes()[..], &[0x52; 60]].concat())?;
+    rig.secondary.send_raw(&[&60_u32.to_be_bytes()[..], &[0x52; 60]].concat())?;
     rig.secondary.expect_closed(STEP_LIMIT)?;
-    rig.colo
-        .wait_for_log("vnet", STEP_LIMIT)
-        .context("the log should name the option")?;
+    rig.colo.wait_for_log("vnet", STEP_LIMIT).context("the log should name the option")?;
     rig.secondary = rig.new_secondary()?;
     exchange(&mut rig, 1)?;
     Ok(())
@@ -160,14 +146,9 @@ fn frames_wait_for_an_output_that_is_away() -> Result<()> {
     // Time to find that nobody is there.
     std::thread::sleep(Duration::from_millis(200));
     rig.out = rig.new_out()?;
-    let came = rig
-        .out
-        .receive_all(expected.len(), STEP_LIMIT)
-        .context("after the output came back")?;
+    let came = rig.out.receive_all(expected.len(), STEP_LIMIT).context("after the output came back")?;
     ensure!(came == expected, "other frames than were sent");
-    rig.out
-        .expect_silence(Duration::from_millis(200))
-        .context("twice")?;
+    rig.out.expect_silence(Duration::from_millis(200)).context("twice")?;
     Ok(())
 }
 
@@ -175,25 +156,16 @@ fn frames_wait_for_an_output_that_is_away() -> Result<()> {
 fn expect_complaint(arguments: &[&str], words: &[&str]) -> Result<()> {
     let finished = Colo::run(arguments, STEP_LIMIT).with_context(|| format!("colo {arguments:?}"))?;
     let said = &finished.stderr;
-    finished
-        .expect_code(2)
-        .with_context(|| format!("colo {arguments:?}"))?;
+    finished.expect_code(2).with_context(|| format!("colo {arguments:?}"))?;
     for word in words {
-        ensure!(
-            said.contains(word),
-            "colo {arguments:?} does not name {word:?}: {said}"
-        );
+        ensure!(said.contains(word), "colo {arguments:?} does not name {word:?}: {said}");
     }
     for crash in ["panicked", "backtrace", "RUST_BACKTRACE"] {
         ensure!(!said.contains(crash), "colo {arguments:?} crashed: {said}");
     }
     let lines = said.lines().filter(|line| !line.trim().is_empty()).count();
     ensure!(lines == 1, "colo {arguments:?} says {lines} lines: {said}");
-    ensure!(
-        finished.stdout.is_empty(),
-        "colo {arguments:?} answers on stdout: {}",
-        finished.stdout
-    );
+    ensure!(finished.stdout.is_empty(), "colo {arguments:?} answers on stdout: {}", finished.stdout);
     Ok(())
 }
 
@@ -201,15 +173,7 @@ fn expect_complaint(arguments: &[&str], words: &[&str]) -> Result<()> {
 fn complaint_of_compare(directory: &Path, arguments: &[&str], words: &[&str]) -> Result<()> {
     let port = |name: &str| format!("unix:{},listen", directory.join(name).display());
     let (primary, secondary, out) = (port("p"), port("s"), port("o"));
-    let mut all = vec![
-        "compare",
-        "--primary-in",
-        &primary,
-        "--secondary-in",
-        &secondary,
-        "--out",
-        &out,
-    ];
+    let mut all = vec!["compare", "--primary-in", &primary, "--secondary-in", &secondary, "--out", &out];
     all.extend(["--checkpoint", "none"]);
     if !arguments.contains(&"--metrics") {
         all.extend(["--metrics", "off"]);
@@ -228,23 +192,11 @@ fn complaint_of_compare(directory: &Path, arguments: &[&str], words: &[&str]) ->
 fn a_wrong_setting_is_one_sentence() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let here = directory.path();
-    complaint_of_compare(
-        here,
-        &["--primary-in", "socket:/nowhere"],
-        &["socket:/nowhere", "unix:"],
-    )?;
+    complaint_of_compare(here, &["--primary-in", "socket:/nowhere"], &["socket:/nowhere", "unix:"])?;
     complaint_of_compare(here, &["--primary-in", "tcp:127.0.0.1:99999"], &["99999"])?;
     complaint_of_compare(here, &["--out", "unix:"], &["unix:"])?;
-    complaint_of_compare(
-        here,
-        &["--set", "compare_timeut=5"],
-        &["compare_timeut", "compare_timeout"],
-    )?;
-    complaint_of_compare(
-        here,
-        &["--set", "compare_timeout=soon"],
-        &["compare_timeout", "soon"],
-    )?;
+    complaint_of_compare(here, &["--set", "compare_timeut=5"], &["compare_timeut", "compare_timeout"])?;
+    complaint_of_compare(here, &["--set", "compare_timeout=soon"], &["compare_timeout", "soon"])?;
     complaint_of_compare(here, &["--set", "compare_timeout=-3"], &["compare_timeout", "-3"])?;
     complaint_of_compare(here, &["--checkpoint", "pigeon"], &["pigeon", "notify:"])?;
     complaint_of_compare(here, &["--metrics", "here"], &["here"])?;
@@ -254,10 +206,7 @@ fn a_wrong_setting_is_one_sentence() -> Result<()> {
     let config = here.join("colo.toml");
     let config_name = config.display().to_string();
     for (text, words) in [
-        (
-            "max_queue_sise = 5\n",
-            &["colo.toml", "max_queue_sise", "max_queue_size"][..],
-        ),
+        ("max_queue_sise = 5\n", &["colo.toml", "max_queue_sise", "max_queue_size"][..]),
         ("compare_timeout = = 4\n", &["colo.toml"]),
         ("compare_timeout = \"long\"\n", &["colo.toml", "compare_timeout"]),
     ] {
@@ -276,11 +225,7 @@ fn a_place_that_is_taken_is_one_sentence() -> Result<()> {
     complaint_of_compare(here, &["--metrics", &address], &[&address])?;
     let listening = format!("tcp:{address},listen");
     complaint_of_compare(here, &["--secondary-in", &listening], &[&address])?;
-    complaint_of_compare(
-        here,
-        &["--out", "unix:/no/such/directory/out,listen"],
-        &["/no/such/directory"],
-    )?;
+    complaint_of_compare(here, &["--out", "unix:/no/such/directory/out,listen"], &["/no/such/directory"])?;
     Ok(())
 }
 
@@ -289,15 +234,9 @@ fn a_wrong_capture_is_one_sentence() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let text = directory.path().join("notes.txt").display().to_string();
     std::fs::write(&text, "not a capture, but long enough to have the header of one")?;
-    expect_complaint(
-        &["replay", "--primary", &text, "--secondary", &text],
-        &["notes.txt"],
-    )?;
+    expect_complaint(&["replay", "--primary", &text, "--secondary", &text], &["notes.txt"])?;
     let absent = directory.path().join("absent.pcap").display().to_string();
-    expect_complaint(
-        &["replay", "--primary", &absent, "--secondary", &absent],
-        &["absent.pcap"],
-    )
+    expect_complaint(&["replay", "--primary", &absent, "--secondary", &absent], &["absent.pcap"])
 }
 
 #[test]

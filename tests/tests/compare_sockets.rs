@@ -16,17 +16,9 @@ use colo_tests::rig::{Books, Checkpoint, Dial, Rig, STEP_LIMIT, Setup, Transport
 use colo_tests::traffic::{Flow, Shape, identify};
 
 /// 100,000 pairs.
-const FULL: Shape = Shape {
-    flows: 1_000,
-    frames_per_flow: 100,
-    seed: 20_260_101,
-};
+const FULL: Shape = Shape { flows: 1_000, frames_per_flow: 100, seed: 20_260_101 };
 /// 10,000 pairs.
-const SMALL: Shape = Shape {
-    flows: 200,
-    frames_per_flow: 50,
-    seed: 7,
-};
+const SMALL: Shape = Shape { flows: 200, frames_per_flow: 50, seed: 7 };
 /// Primary frames written before the secondary's.
 const CHUNK_FRAMES: usize = 256;
 /// Primary frames on the way at most: more than a merging secondary keeps back of all flows, less than half of the
@@ -65,10 +57,7 @@ fn send(
                 break;
             }
             while sent > released.load(Ordering::Acquire) + WINDOW_FRAMES {
-                ensure!(
-                    Instant::now() < deadline,
-                    "{sent} sent, too few came out in {TRAFFIC_LIMIT:?}"
-                );
+                ensure!(Instant::now() < deadline, "{sent} sent, too few came out in {TRAFFIC_LIMIT:?}");
                 std::thread::sleep(Duration::from_micros(200));
             }
             sent += announced.len();
@@ -107,11 +96,7 @@ fn check(
         let (flow, place) = identify(&frame)?;
         let next = expected.get_mut(&flow).and_then(VecDeque::pop_front);
         let next = next.with_context(|| format!("flow {flow}: frame {place} came out unasked or twice"))?;
-        ensure!(
-            next == frame,
-            "flow {flow}: frame {place} came out, due was {:?}",
-            identify(&next)?
-        );
+        ensure!(next == frame, "flow {flow}: frame {place} came out, due was {:?}", identify(&next)?);
         released.store(count + 1, Ordering::Release);
     }
     out.expect_silence(Duration::from_millis(200))
@@ -165,26 +150,17 @@ fn unix(arguments: &'static str) -> Setup {
 
 #[test]
 fn one_worker_on_unix_sockets() -> Result<()> {
-    run(
-        &FULL,
-        &unix("--workers 1 --compare-timeout 60000 --poll adaptive"),
-    )
+    run(&FULL, &unix("--workers 1 --compare-timeout 60000 --poll adaptive"))
 }
 
 #[test]
 fn two_workers_on_unix_sockets() -> Result<()> {
-    run(
-        &FULL,
-        &unix("--workers 2 --run-mode workers --compare-timeout 60000 --poll adaptive"),
-    )
+    run(&FULL, &unix("--workers 2 --run-mode workers --compare-timeout 60000 --poll adaptive"))
 }
 
 #[test]
 fn a_pipeline_on_unix_sockets() -> Result<()> {
-    run(
-        &FULL,
-        &unix("--workers 2 --run-mode pipeline --compare-timeout 60000 --poll adaptive"),
-    )
+    run(&FULL, &unix("--workers 2 --run-mode pipeline --compare-timeout 60000 --poll adaptive"))
 }
 
 #[test]
@@ -194,37 +170,17 @@ fn a_busy_worker_on_unix_sockets() -> Result<()> {
 
 #[test]
 fn tcp_sockets_listening() -> Result<()> {
-    run(
-        &SMALL,
-        &Setup {
-            transport: Transport::Tcp,
-            ..unix(PATIENT)
-        },
-    )
+    run(&SMALL, &Setup { transport: Transport::Tcp, ..unix(PATIENT) })
 }
 
 #[test]
 fn tcp_sockets_connecting() -> Result<()> {
-    run(
-        &SMALL,
-        &Setup {
-            transport: Transport::Tcp,
-            dial: Dial::EngineConnects,
-            ..unix(PATIENT)
-        },
-    )
+    run(&SMALL, &Setup { transport: Transport::Tcp, dial: Dial::EngineConnects, ..unix(PATIENT) })
 }
 
 #[test]
 fn virtio_headers_go_through() -> Result<()> {
-    run(
-        &SMALL,
-        &Setup {
-            framing: Framing::Vnet,
-            dial: Dial::EngineConnects,
-            ..unix(PATIENT)
-        },
-    )
+    run(&SMALL, &Setup { framing: Framing::Vnet, dial: Dial::EngineConnects, ..unix(PATIENT) })
 }
 
 /// Frames of one connection whose third segment differs: what both sides send, in order.
@@ -251,10 +207,7 @@ fn differing() -> Result<Differing> {
             tcp(1_021, flag::ACK, mark + 3).frame(b"fourth ten")?,
         ])
     };
-    Ok(Differing {
-        primary: side(0, b"third ten ")?,
-        secondary: side(0x8000, b"third TEN ")?,
-    })
+    Ok(Differing { primary: side(0, b"third ten ")?, secondary: side(0x8000, b"third TEN ")? })
 }
 
 fn notify_round_trip(setup: &Setup) -> Result<()> {
@@ -264,40 +217,26 @@ fn notify_round_trip(setup: &Setup) -> Result<()> {
 
     notify.send_raw(&setup.framing.message("COLO_USERSPACE_PROXY_INIT")?)?;
     let answer = Framing::Plain.message("COLO_COMPARE_GET_XEN_INIT")?;
-    let got = notify
-        .receive_raw(answer.len(), STEP_LIMIT)
-        .context("the answer to INIT")?;
+    let got = notify.receive_raw(answer.len(), STEP_LIMIT).context("the answer to INIT")?;
     assert_eq!(got, answer);
     notify.send_raw(&setup.framing.message("WHAT_IS_THIS")?)?;
 
     rig.primary.send(primary.iter().map(Vec::as_slice))?;
     rig.secondary.send(secondary.iter().map(Vec::as_slice))?;
     let request = b"\0\0\0\x0dDO_CHECKPOINT";
-    let got = notify
-        .receive_raw(request.len(), STEP_LIMIT)
-        .context("the request at the mismatch")?;
+    let got = notify.receive_raw(request.len(), STEP_LIMIT).context("the request at the mismatch")?;
     assert_eq!(got, request);
     let equal = rig.out.receive_all(2, STEP_LIMIT).context("the equal frames")?;
     assert_eq!(equal, primary[..2]);
-    rig.out
-        .expect_silence(Duration::from_millis(300))
-        .context("between request and commit")?;
+    rig.out.expect_silence(Duration::from_millis(300)).context("between request and commit")?;
     let books = rig.settled(|books| books.received_primary == 4 && books.received_secondary == 4)?;
-    assert_eq!(
-        (books.released, books.requested, books.completed),
-        (2, 1, 0),
-        "{books:?}"
-    );
+    assert_eq!((books.released, books.requested, books.completed), (2, 1, 0), "{books:?}");
 
     notify.send_raw(&setup.framing.message("COLO_CHECKPOINT")?)?;
     let flushed = rig.out.receive_all(2, STEP_LIMIT).context("the flush")?;
     assert_eq!(flushed, primary[2..]);
     let books = rig.settled(|books| books.held == 0)?;
-    assert_eq!(
-        (books.released, books.dropped_secondary, books.completed),
-        (4, 4, 1),
-        "{books:?}"
-    );
+    assert_eq!((books.released, books.dropped_secondary, books.completed), (4, 4, 1), "{books:?}");
 
     // The secondary is the primary's copy now, so both go on at the same place and are compared again.
     let after = |mark, text: &[u8]| {
@@ -313,33 +252,21 @@ fn notify_round_trip(setup: &Setup) -> Result<()> {
     };
     let next = after(4, b"and so on")?;
     rig.primary.send([next.as_slice()])?;
-    rig.out
-        .expect_silence(Duration::from_millis(100))
-        .context("the new epoch is compared")?;
+    rig.out.expect_silence(Duration::from_millis(100)).context("the new epoch is compared")?;
     rig.secondary.send([after(0x8004, b"and so on")?.as_slice()])?;
     assert_eq!(rig.out.receive_all(1, STEP_LIMIT)?, [next]);
 
     let books = rig.settled(|books| books.released == 5 && books.dropped_secondary == 5)?;
-    assert_eq!(
-        (books.requested, books.completed, books.held),
-        (1, 1, 0),
-        "{books:?}"
-    );
+    assert_eq!((books.requested, books.completed, books.held), (1, 1, 0), "{books:?}");
     let page = Scrape::get(rig.metrics)?;
-    assert_eq!(
-        page.sum("colo_checkpoints_requested_total", &["reason=\"mismatch\""])?,
-        1
-    );
+    assert_eq!(page.sum("colo_checkpoints_requested_total", &["reason=\"mismatch\""])?, 1);
     rig.stop(&books)?;
     Ok(())
 }
 
 #[test]
 fn a_planted_difference_is_notified_and_flushed() -> Result<()> {
-    notify_round_trip(&Setup {
-        checkpoint: Checkpoint::Notify,
-        ..unix(PATIENT)
-    })
+    notify_round_trip(&Setup { checkpoint: Checkpoint::Notify, ..unix(PATIENT) })
 }
 
 #[test]

@@ -26,14 +26,8 @@ fn record(primary: Segmentation, secondary: Segmentation) -> Result<Recordings> 
     let flows = share_the_client(&primary, &mut secondary)?;
     ensure!(flows == FLOWS, "{flows} TCP flows recorded, {FLOWS} held");
     for (run, frames) in [("first", &primary), ("second", &secondary)] {
-        let resets = frames
-            .iter()
-            .filter(|captured| has_flag(captured, flag::RST))
-            .count();
-        ensure!(
-            resets == 0,
-            "{resets} resets in the {run} run: the conversation did not end in peace"
-        );
+        let resets = frames.iter().filter(|captured| has_flag(captured, flag::RST)).count();
+        ensure!(resets == 0, "{resets} resets in the {run} run: the conversation did not end in peace");
     }
     Ok(Recordings { primary, secondary })
 }
@@ -44,11 +38,7 @@ fn has_flag(captured: &Captured, wanted: u8) -> bool {
 }
 
 fn longest(frames: &[Captured]) -> usize {
-    frames
-        .iter()
-        .map(|captured| captured.bytes.len())
-        .max()
-        .unwrap_or_default()
+    frames.iter().map(|captured| captured.bytes.len()).max().unwrap_or_default()
 }
 
 /// Replays an unaltered pair: everything leaves because it matched, and nothing asks for a checkpoint.
@@ -63,10 +53,7 @@ fn expect_equal(recordings: &Recordings) -> Result<()> {
         let why = replayed.released[&index].join(",");
         // What is neither TCP nor UDP here is ARP, ND and MLD: uncompared.
         let expected: &[&str] = if is_ip { &["matched", "ack"] } else { &["pass"] };
-        ensure!(
-            expected.contains(&why.as_str()),
-            "primary frame {index} left for {why:?}"
-        );
+        ensure!(expected.contains(&why.as_str()), "primary frame {index} left for {why:?}");
     }
     Ok(())
 }
@@ -81,20 +68,14 @@ fn kernel_tcp_in_wire_segments_matches_itself() -> Result<()> {
 #[test]
 fn kernel_tcp_matches_a_secondary_with_super_frames() -> Result<()> {
     let recordings = record(Segmentation::Mss, Segmentation::Gso)?;
-    assert!(
-        longest(&recordings.secondary) > 20_000,
-        "the kernel made no super-frames"
-    );
+    assert!(longest(&recordings.secondary) > 20_000, "the kernel made no super-frames");
     expect_equal(&recordings)
 }
 
 #[test]
 fn kernel_tcp_matches_a_primary_with_super_frames() -> Result<()> {
     let recordings = record(Segmentation::Gso, Segmentation::Mss)?;
-    assert!(
-        longest(&recordings.primary) > 20_000,
-        "the kernel made no super-frames"
-    );
+    assert!(longest(&recordings.primary) > 20_000, "the kernel made no super-frames");
     expect_equal(&recordings)
 }
 
@@ -108,55 +89,27 @@ fn one_altered_byte_is_found_at_its_offset() -> Result<()> {
     let Recordings { primary, secondary } = &recordings;
 
     // Without a commit nothing hides the contradiction: one request, and the byte never leaves.
-    let never = Replayed::run(
-        primary,
-        secondary,
-        &[&PATIENT[..], &["--checkpoint-ms", "never"]].concat(),
-    )?;
+    let never = Replayed::run(primary, secondary, &[&PATIENT[..], &["--checkpoint-ms", "never"]].concat())?;
     never.check_books(primary, secondary)?;
-    ensure!(
-        never.requests.len() == 1,
-        "one request, please: {:#?}",
-        never.requests
-    );
+    ensure!(never.requests.len() == 1, "one request, please: {:#?}", never.requests);
     let request = &never.requests[0];
     assert_eq!(request["reason"], "mismatch", "{request}");
     assert_eq!(
         request["flow"],
-        format!(
-            "tcp {}:{SERVER_PORT} > {}:{port}",
-            Pair::SERVER_V4,
-            Pair::CLIENT_V4
-        ),
+        format!("tcp {}:{SERVER_PORT} > {}:{port}", Pair::SERVER_V4, Pair::CLIENT_V4),
         "{request}"
     );
     let detail = &request["detail"];
     assert_eq!(detail["kind"], "payload", "{request}");
     assert_eq!(detail["offset"], OFFSET, "{request}");
-    let frame_of = |name: &str| {
-        detail[name]
-            .as_u64()
-            .and_then(|frame| usize::try_from(frame).ok())
-    };
+    let frame_of = |name: &str| detail[name].as_u64().and_then(|frame| usize::try_from(frame).ok());
     let secondary_frame = frame_of("secondary_frame").context("no secondary_frame")?;
-    ensure!(
-        altered.contains(&secondary_frame),
-        "frame {secondary_frame} is not of {altered:?}"
-    );
-    let carrying: Vec<_> = carriers(primary, port, OFFSET)
-        .into_iter()
-        .map(|(index, _)| index)
-        .collect();
+    ensure!(altered.contains(&secondary_frame), "frame {secondary_frame} is not of {altered:?}");
+    let carrying: Vec<_> = carriers(primary, port, OFFSET).into_iter().map(|(index, _)| index).collect();
     let primary_frame = frame_of("primary_frame").context("no primary_frame")?;
-    ensure!(
-        carrying.contains(&primary_frame),
-        "frame {primary_frame} is not of {carrying:?}"
-    );
+    ensure!(carrying.contains(&primary_frame), "frame {primary_frame} is not of {carrying:?}");
     for index in carrying {
-        ensure!(
-            never.held.contains_key(&index),
-            "frame {index}, which contains the byte, has left"
-        );
+        ensure!(never.held.contains_key(&index), "frame {index}, which contains the byte, has left");
     }
 
     // With commits every primary frame leaves. The secondary is not restored, so what a commit dropped of it may be
@@ -164,11 +117,7 @@ fn one_altered_byte_is_found_at_its_offset() -> Result<()> {
     let commits = Replayed::run(primary, secondary, &PATIENT)?;
     commits.check_books(primary, secondary)?;
     ensure!(commits.held.is_empty(), "held after commits: {:?}", commits.held);
-    ensure!(
-        commits.requests_for("mismatch").len() == 1,
-        "one mismatch: {:#?}",
-        commits.requests
-    );
+    ensure!(commits.requests_for("mismatch").len() == 1, "one mismatch: {:#?}", commits.requests);
     assert_eq!(commits.requests[0]["detail"]["offset"], OFFSET);
     Ok(())
 }

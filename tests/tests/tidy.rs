@@ -82,27 +82,14 @@ fn sources() -> Vec<Source> {
     let mut paths: Vec<String> = match listed {
         Ok(output) if output.status.success() => {
             let names = String::from_utf8(output.stdout).expect("file names are UTF-8");
-            names
-                .split('\0')
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned)
-                .collect()
+            names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect()
         }
         _ => walk(&root, &root),
     };
     paths.sort();
-    assert!(
-        paths.iter().any(|path| path == "Cargo.toml"),
-        "no source tree at {}",
-        root.display()
-    );
+    assert!(paths.iter().any(|path| path == "Cargo.toml"), "no source tree at {}", root.display());
     // A deleted file is still listed until it is staged; a binary one has no text.
-    let read = |path: String| {
-        Some(Source {
-            text: std::fs::read_to_string(root.join(&path)).ok()?,
-            path,
-        })
-    };
+    let read = |path: String| Some(Source { text: std::fs::read_to_string(root.join(&path)).ok()?, path });
     paths.into_iter().filter_map(read).collect()
 }
 
@@ -110,11 +97,7 @@ fn walk(root: &Path, directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).expect("the tree can be read") {
         let path = entry.expect("the tree can be read").path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if ["target", ".git", "node_modules"].contains(&name.as_str()) {
             continue;
         }
@@ -128,9 +111,7 @@ fn walk(root: &Path, directory: &Path) -> Vec<String> {
 }
 
 fn rust_sources() -> impl Iterator<Item = Source> {
-    sources()
-        .into_iter()
-        .filter(|source| has_extension(&source.path, "rs"))
+    sources().into_iter().filter(|source| has_extension(&source.path, "rs"))
 }
 
 fn has_extension(path: &str, extension: &str) -> bool {
@@ -177,18 +158,12 @@ fn the_data_plane_names_no_clock_lock_log_thread_or_file() {
     let mut findings = Vec::new();
     for source in rust_sources().filter(|source| is_data_plane(&source.path)) {
         for (number, line) in code_lines(&source.text) {
-            for banned in BANNED_IN_DATA_PLANE
-                .iter()
-                .filter(|banned| line.contains(**banned))
-            {
+            for banned in BANNED_IN_DATA_PLANE.iter().filter(|banned| line.contains(**banned)) {
                 findings.push(format!("{}:{number}: {banned}", source.path));
             }
         }
     }
-    report(
-        "the data plane takes `now` as an argument and does no I/O",
-        &findings,
-    );
+    report("the data plane takes `now` as an argument and does no I/O", &findings);
 }
 
 #[test]
@@ -204,10 +179,7 @@ fn unsafe_code_lives_in_sys_files() {
         for (number, line) in (1..).zip(source.text.lines()) {
             let code = line.split("//").next().unwrap_or_default();
             let starts = ["{", "fn", "impl", "extern", "trait"];
-            if starts
-                .iter()
-                .any(|start| code.contains(&format!("{word} {start}")))
-            {
+            if starts.iter().any(|start| code.contains(&format!("{word} {start}"))) {
                 findings.push(format!("{}:{number}", source.path));
             }
         }
@@ -219,9 +191,7 @@ fn unsafe_code_lives_in_sys_files() {
 fn crates_other_than_pmd_tap_forbid_unsafe_code() {
     let forbids = concat!("#![forbid(un", "safe_code)]");
     let roots = |path: &str| {
-        let in_crate = ["engine/", "bench/", "tests/"]
-            .iter()
-            .any(|name| path.starts_with(name));
+        let in_crate = ["engine/", "bench/", "tests/"].iter().any(|name| path.starts_with(name));
         let is_root = path.ends_with("src/lib.rs") || path.ends_with("src/main.rs");
         // Every file directly in a crate's tests/ or benches/ is a crate of its own, as is each src/bin.
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
@@ -243,10 +213,7 @@ fn files_stay_short() {
         .filter(|source| long(source) && !LONG_FILES.iter().any(|(path, _)| *path == source.path))
         .map(|source| format!("{}: {} lines", source.path, source.text.lines().count()))
         .collect();
-    report(
-        "over 600 lines: split them, or list them with a reason",
-        &findings,
-    );
+    report("over 600 lines: split them, or list them with a reason", &findings);
     let stale: Vec<_> = LONG_FILES
         .iter()
         .filter(|(path, _)| !rust_sources().any(|source| source.path == *path && long(&source)))
@@ -257,10 +224,8 @@ fn files_stay_short() {
 
 #[test]
 fn every_rust_file_says_what_it_is() {
-    let findings: Vec<_> = rust_sources()
-        .filter(|source| !source.text.starts_with("//! "))
-        .map(|source| source.path)
-        .collect();
+    let findings: Vec<_> =
+        rust_sources().filter(|source| !source.text.starts_with("//! ")).map(|source| source.path).collect();
     report("files that do not start with `//!`", &findings);
 }
 
@@ -270,10 +235,7 @@ fn links_in_the_documents_resolve() {
         |path: &str| path == "README.md" || (path.starts_with("docs/") && has_extension(path, "md"));
     let mut findings = Vec::new();
     for source in sources().iter().filter(|source| is_document(&source.path)) {
-        let directory = source
-            .path
-            .rsplit_once('/')
-            .map_or("", |(directory, _)| directory);
+        let directory = source.path.rsplit_once('/').map_or("", |(directory, _)| directory);
         for target in link_targets(&source.text) {
             if !root().join(directory).join(target).exists() {
                 findings.push(format!("{}: {target}", source.path));
@@ -286,9 +248,8 @@ fn links_in_the_documents_resolve() {
 /// Relative targets of `[text](target)`, without fragment; code blocks are skipped.
 fn link_targets(text: &str) -> Vec<&str> {
     let prose = text.split("```").step_by(2);
-    let targets = prose
-        .flat_map(|part| part.split("](").skip(1))
-        .filter_map(|rest| rest.split([')', ' ']).next());
+    let targets =
+        prose.flat_map(|part| part.split("](").skip(1)).filter_map(|rest| rest.split([')', ' ']).next());
     targets
         .filter(|target| !target.contains("://") && !target.starts_with("mailto:"))
         .filter_map(|target| target.split('#').next())
@@ -316,23 +277,16 @@ fn decisions_are_numbered() {
         }
     }
     report("decisions that are not called NNNN-what.md", &findings);
-    let doubles: Vec<_> = numbers
-        .windows(2)
-        .filter(|pair| pair[0] == pair[1])
-        .map(|pair| format!("{:04}", pair[0]))
-        .collect();
+    let doubles: Vec<_> =
+        numbers.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| format!("{:04}", pair[0])).collect();
     report("two decisions with one number", &doubles);
 }
 
 #[test]
 fn no_machine_is_named() {
     // Spelt apart, so that this file is not its own finding.
-    let places = [
-        concat!("/wo", "rk/"),
-        concat!("/ro", "ot/"),
-        concat!("/ho", "me/"),
-        concat!("/Us", "ers/"),
-    ];
+    let places =
+        [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
     let mut findings = Vec::new();
     for source in sources() {
         for (number, line) in (1..).zip(source.text.lines()) {
@@ -376,10 +330,7 @@ fn the_rules_can_fail() {
     assert!(!is_data_plane("engine/src/wire/tests.rs") && !is_data_plane("engine/src/runtime.rs"));
     let code: Vec<_> = code_lines("// Mutex\nlet a = 1; // Mutex\n#[cfg(test)]\nuse Mutex;\n").collect();
     assert_eq!(code, [(2, "let a = 1;")]);
-    assert_eq!(
-        link_targets("[a](b.md#c) [d](https://e) ```[f](g)``` [h](#i)"),
-        ["b.md"]
-    );
+    assert_eq!(link_targets("[a](b.md#c) [d](https://e) ```[f](g)``` [h](#i)"), ["b.md"]);
     assert!(names_place("see /spot/me", "/spot/") && !names_place("a/spot/me", "/spot/"));
     let lock = "source = \"registry+https://mirror.example/index\"";
     assert_eq!(registry_host("Cargo.lock", lock), Some("mirror.example"));
