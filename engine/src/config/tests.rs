@@ -94,14 +94,8 @@ const BAD_FILES: &[(&str, &str)] = &[
         "colo.toml:1: log is \"inof\", but must be error, warn, info, debug, trace or off, or MODULE=LEVEL with \
              commas between; for example log = \"info\"",
     ),
-    (
-        "cores = [0, 0]\n",
-        "colo.toml:1: cores names core 0 twice; name each core once",
-    ),
-    (
-        "cores = \"0,7\"\n",
-        "colo.toml:1: cores names core 7, which this machine does not offer; it has 0,1",
-    ),
+    ("cores = [0, 0]\n", "colo.toml:1: cores names core 0 twice; name each core once"),
+    ("cores = \"0,7\"\n", "colo.toml:1: cores names core 7, which this machine does not offer; it has 0,1"),
     (
         "cores = [0]\nworkers = 2\n",
         "colo.toml:2: workers is 2, but cores lists only 1; list a core for each or lower workers",
@@ -131,10 +125,7 @@ const BAD_FILES: &[(&str, &str)] = &[
         "out = \"unix:/n\"\noutdev = \"unix:/n\"\n",
         "colo.toml:2: out and outdev set the same thing; keep one of them",
     ),
-    (
-        "workers = 1\nworkers 2\n",
-        "colo.toml:2:9: not TOML: key with no value, expected `=`",
-    ),
+    ("workers = 1\nworkers 2\n", "colo.toml:2:9: not TOML: key with no value, expected `=`"),
 ];
 
 #[test]
@@ -176,10 +167,7 @@ fn bad_set_and_flags_get_one_exact_sentence() {
 fn unreadable_files_are_named() {
     let (folder, path) = file("");
     let load = |path: PathBuf| {
-        let sources = Sources {
-            file: Some(path),
-            ..Sources::new(Purpose::Compare)
-        };
+        let sources = Sources { file: Some(path), ..Sources::new(Purpose::Compare) };
         sources
             .load()
             .expect_err("unreadable")
@@ -197,9 +185,7 @@ fn unreadable_files_are_named() {
 #[test]
 fn later_sources_win() {
     let (_folder, path) = file("compare_timeout = 100\nworkers = 2\npoll = \"busy\"\n");
-    let mut sources = Sources::new(Purpose::Compare)
-        .flag("workers", Some(3))
-        .flag("poll", Some("adaptive"));
+    let mut sources = Sources::new(Purpose::Compare).flag("workers", Some(3)).flag("poll", Some("adaptive"));
     sources.file = Some(path);
     sources.set = vec!["workers=4".to_owned(), "workers=5".to_owned()];
     let settings = sources.load().expect("settings");
@@ -215,15 +201,9 @@ fn qemu_names_are_taken_as_they_are() {
                 outdev = \"unix:/run/out,vnet\"\nnotify_dev = \"unix:/run/n\"\nvnet_hdr_support = true\n\
                 compare_timeout = 3000\nexpired_scan_cycle = 1000\nmax_queue_size = 1024\n";
     let (_folder, path) = file(text);
-    let sources = Sources {
-        file: Some(path),
-        ..Sources::new(Purpose::Compare)
-    };
+    let sources = Sources { file: Some(path), ..Sources::new(Purpose::Compare) };
     let (settings, ports) = sources.load_live().expect("settings");
-    assert_eq!(
-        ports.primary_in,
-        PortAddress::Chardev("tcp:127.0.0.1:9001,vnet".to_owned())
-    );
+    assert_eq!(ports.primary_in, PortAddress::Chardev("tcp:127.0.0.1:9001,vnet".to_owned()));
     assert_eq!(ports.out, PortAddress::Chardev("unix:/run/out,vnet".to_owned()));
     let notify: NotifyAddress = "unix:/run/n".parse().expect("an address");
     assert_eq!(settings.checkpoint.backend, CheckpointBackend::Notify(notify));
@@ -235,9 +215,7 @@ fn live_traffic_needs_ports_and_somebody_who_takes_checkpoints() {
     let missing = "--secondary-in is missing; say --secondary-in unix:PATH[,listen][,vnet], \
                    tcp:HOST:PORT[,listen][,vnet] or pcap:FILE, or secondary_in = \"...\" in the file";
     assert_eq!(sources.load_live().expect_err("no ports").to_string(), missing);
-    sources = sources
-        .flag("secondary_in", Some("unix:/s"))
-        .flag("outdev", Some("unix:/o"));
+    sources = sources.flag("secondary_in", Some("unix:/s")).flag("outdev", Some("unix:/o"));
     assert_eq!(sources.load_live(), Err(ConfigError::MissingCheckpoint));
     assert!(sources.flag("checkpoint", Some("none")).load_live().is_ok());
 }
@@ -262,30 +240,14 @@ fn replay_has_no_delay_and_no_periodic_checkpoints() {
 
 #[test]
 fn words_for_nothing_are_taken() {
-    let settings = set(&[
-        "checkpoint_ms=never",
-        "max_checkpoint_interval=off",
-        "metrics=off",
-    ])
-    .expect("words");
+    let settings =
+        set(&["checkpoint_ms=never", "max_checkpoint_interval=off", "metrics=off"]).expect("words");
     assert_eq!(settings.checkpoint.none_commit_after, CommitAfter::Never);
     assert_eq!(settings.checkpoint.max_interval, None);
     assert_eq!(settings.metrics, None);
-    assert_eq!(
-        set(&["max_checkpoint_interval=0"])
-            .expect("zero")
-            .checkpoint
-            .max_interval,
-        None
-    );
-    assert_eq!(
-        set(&["cores=0-1", "workers=2"]).expect("a range").runtime.cores,
-        vec![0, 1]
-    );
-    assert_eq!(
-        set(&["cores=[1, 0]"]).expect("a pasted list").runtime.cores,
-        vec![1, 0]
-    );
+    assert_eq!(set(&["max_checkpoint_interval=0"]).expect("zero").checkpoint.max_interval, None);
+    assert_eq!(set(&["cores=0-1", "workers=2"]).expect("a range").runtime.cores, vec![0, 1]);
+    assert_eq!(set(&["cores=[1, 0]"]).expect("a pasted list").runtime.cores, vec![1, 0]);
 }
 
 #[test]
@@ -293,24 +255,15 @@ fn examples_of_all_keys_are_fine() {
     for key in &keys::KEYS {
         assert_eq!(keys::find(key.name).map(|found| found.name), Some(key.name));
         let (_folder, path) = file(&format!("{} = {}\n", key.name, key.example));
-        let sources = Sources {
-            file: Some(path),
-            ..Sources::new(Purpose::Compare)
-        };
+        let sources = Sources { file: Some(path), ..Sources::new(Purpose::Compare) };
         assert_eq!(sources.load_on(&two_cores()).map(|_| ()), Ok(()), "{}", key.name);
     }
 }
 
 fn round_trip(settings: &Settings, purpose: Purpose) {
     let (_folder, path) = file(&dump::toml_text(settings, purpose, &load::Given::new()));
-    let sources = Sources {
-        file: Some(path),
-        ..Sources::new(purpose)
-    };
-    assert_eq!(
-        sources.load_on(&two_cores()).map(|(again, _)| again).as_ref(),
-        Ok(settings)
-    );
+    let sources = Sources { file: Some(path), ..Sources::new(purpose) };
+    assert_eq!(sources.load_on(&two_cores()).map(|(again, _)| again).as_ref(), Ok(settings));
 }
 
 #[test]
@@ -348,10 +301,7 @@ fn json_has_every_key() {
     let json = dump_json(&Settings::defaults(Purpose::Compare));
     assert_eq!(json["compare_timeout"], 400);
     assert_eq!(json["primary_in"], serde_json::Value::Null);
-    assert_eq!(
-        json.as_object().map(serde_json::Map::len),
-        Some(keys::KEYS.len() - 1)
-    );
+    assert_eq!(json.as_object().map(serde_json::Map::len), Some(keys::KEYS.len() - 1));
 }
 
 proptest! {

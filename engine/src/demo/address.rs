@@ -150,12 +150,7 @@ mod tests {
     fn numbers_give_distinct_connections_and_seeds() {
         let keys: Vec<_> = [0, 1, 64_511, 64_512, 200_000]
             .into_iter()
-            .flat_map(|n| {
-                [
-                    ConnectionKey::nth(n, Family::V4),
-                    ConnectionKey::nth(n, Family::V6),
-                ]
-            })
+            .flat_map(|n| [ConnectionKey::nth(n, Family::V4), ConnectionKey::nth(n, Family::V6)])
             .collect();
         let seeds: std::collections::HashSet<u64> = keys.iter().map(|key| key.seed(1)).collect();
         assert_eq!(seeds.len(), keys.len());

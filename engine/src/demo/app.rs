@@ -98,17 +98,10 @@ impl Server {
                 let response = Response::of(key);
                 let flipped = self.divergence.as_mut().and_then(|divergence| {
                     let draws = &mut divergence.draws;
-                    draws
-                        .chance(divergence.probability)
-                        .then(|| response.body_offset(draws.bits()))
+                    draws.chance(divergence.probability).then(|| response.body_offset(draws.bits()))
                 });
                 self.diverged += u64::from(flipped.is_some());
-                self.answer = Some(Answer {
-                    response,
-                    sent: 0,
-                    flipped,
-                    ready_at: now + think_us(key),
-                });
+                self.answer = Some(Answer { response, sent: 0, flipped, ready_at: now + think_us(key) });
                 true
             }
         }
@@ -120,10 +113,7 @@ impl Answer {
     fn send(&mut self, socket: &mut tcp::Socket<'_>, budget: usize) -> usize {
         let rest = self.response.rest(self.sent);
         let piece = &rest[..rest.len().min(budget)];
-        let wrong = self
-            .flipped
-            .and_then(|at| at.checked_sub(self.sent))
-            .filter(|&at| at < piece.len());
+        let wrong = self.flipped.and_then(|at| at.checked_sub(self.sent)).filter(|&at| at < piece.len());
         let sent = match wrong {
             None => socket.send_slice(piece),
             Some(at) => {

@@ -67,12 +67,7 @@ impl Client {
     /// A client that opens `flows` connections in its first run; every fourth speaks IPv6.
     pub(super) fn new(seed: u64, flows: usize, rate: Option<f64>, totals: Arc<Totals>) -> Self {
         let family = |slot: usize| if slot % 4 == 3 { Family::V6 } else { Family::V4 };
-        let slot = |slot| Slot {
-            family: family(slot),
-            flow: None,
-            left: 0,
-            leave: Leave::NotAsked,
-        };
+        let slot = |slot| Slot { family: family(slot), flow: None, left: 0, leave: Leave::NotAsked };
         let mut client = Self {
             seed,
             draws: Draws::new(mix(seed, 3)),
@@ -95,11 +90,7 @@ impl Client {
 
     /// When the client next wants to run.
     pub(super) fn next_due(&self) -> Micros {
-        let paced = if self.queued.is_empty() {
-            Micros::MAX
-        } else {
-            self.pacer.next()
-        };
+        let paced = if self.queued.is_empty() { Micros::MAX } else { self.pacer.next() };
         self.due.next().min(paced)
     }
 
@@ -230,9 +221,7 @@ impl Client {
     }
 
     fn count_open(&self) {
-        self.totals
-            .open_connections
-            .set(u64::try_from(self.open).unwrap_or(u64::MAX));
+        self.totals.open_connections.set(u64::try_from(self.open).unwrap_or(u64::MAX));
     }
 }
 

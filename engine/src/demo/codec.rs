@@ -45,12 +45,7 @@ impl FrameWriter {
     /// Makes `stream` non-blocking and writes to it.
     pub(super) fn new(stream: UnixStream, padding: Padding) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
-            padding,
-            buffer: Vec::with_capacity(READ_CHUNK),
-            written: 0,
-        })
+        Ok(Self { stream, padding, buffer: Vec::with_capacity(READ_CHUNK), written: 0 })
     }
 
     /// The socket, to wait for.
@@ -76,8 +71,7 @@ impl FrameWriter {
             Padding::Minimum => plain.max(FRAME_MIN),
             Padding::None => plain,
         };
-        self.buffer
-            .extend_from_slice(&u32::try_from(len).unwrap_or(0).to_be_bytes());
+        self.buffer.extend_from_slice(&u32::try_from(len).unwrap_or(0).to_be_bytes());
         self.buffer.extend_from_slice(&ethernet_header(packet));
         self.buffer.extend_from_slice(packet);
         self.buffer.resize(self.buffer.len() + len - plain, 0);
@@ -127,12 +121,7 @@ impl FrameReader {
     /// Makes `stream` non-blocking and reads from it.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
-            buffer: vec![0; READ_CHUNK + FRAME_MAX + PREFIX],
-            start: 0,
-            end: 0,
-        })
+        Ok(Self { stream, buffer: vec![0; READ_CHUNK + FRAME_MAX + PREFIX], start: 0, end: 0 })
     }
 
     /// The socket, to wait for.
@@ -174,10 +163,7 @@ impl FrameReader {
         };
         let len = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
         if len > FRAME_MAX {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                format!("frame of {len} bytes"),
-            ));
+            return Err(io::Error::new(ErrorKind::InvalidData, format!("frame of {len} bytes")));
         }
         if rest.len() < len {
             return Ok(None);
@@ -226,10 +212,7 @@ mod tests {
         writer.push(&[0x60; 40]);
         writer.flush().expect("flush");
         reader.fill().expect("fill");
-        assert_eq!(
-            reader.next_frame().expect("frame").map(<[u8]>::len),
-            Some(FRAME_MIN)
-        );
+        assert_eq!(reader.next_frame().expect("frame").map(<[u8]>::len), Some(FRAME_MIN));
     }
 
     #[test]

@@ -7,11 +7,8 @@ use super::random::{Draws, below, mix};
 
 /// Bodies are windows into one table of noise, so that serving and checking are both a memory compare, and a
 /// byte that is missing, doubled or altered shows at once.
-static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    (0..2 * BODY_MAX / 8)
-        .flat_map(|word| noise_word(word).to_le_bytes())
-        .collect()
-});
+static NOISE: LazyLock<Vec<u8>> =
+    LazyLock::new(|| (0..2 * BODY_MAX / 8).flat_map(|word| noise_word(word).to_le_bytes()).collect());
 
 /// Longest body, bytes.
 const BODY_MAX: usize = 64 * 1024;
@@ -44,22 +41,11 @@ pub(super) enum Parsed {
 
 /// Reads the request at the front of `input`.
 pub(super) fn parse_request(input: &[u8]) -> Parsed {
-    let Some(end) = input
-        .windows(REQUEST_END.len())
-        .position(|window| window == REQUEST_END)
-    else {
-        return if input.len() > REQUEST_MAX {
-            Parsed::Bad
-        } else {
-            Parsed::Partial
-        };
+    let Some(end) = input.windows(REQUEST_END.len()).position(|window| window == REQUEST_END) else {
+        return if input.len() > REQUEST_MAX { Parsed::Bad } else { Parsed::Partial };
     };
-    let digits = input
-        .strip_prefix(b"GET /k/")
-        .and_then(|rest| rest.split(|&byte| byte == b' ').next());
-    let key = digits
-        .and_then(|digits| std::str::from_utf8(digits).ok())
-        .and_then(|text| text.parse().ok());
+    let digits = input.strip_prefix(b"GET /k/").and_then(|rest| rest.split(|&byte| byte == b' ').next());
+    let key = digits.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|text| text.parse().ok());
     key.map_or(Parsed::Bad, |key| Parsed::Request(key, end + REQUEST_END.len()))
 }
 
@@ -67,11 +53,7 @@ pub(super) fn parse_request(input: &[u8]) -> Parsed {
 /// delayed ACKs leave on their own now and then.
 pub(super) fn think_us(key: u64) -> u64 {
     let bits = mix(0x7417, key);
-    if bits.is_multiple_of(16) {
-        2_000 + bits / 16 % 10_000
-    } else {
-        0
-    }
+    if bits.is_multiple_of(16) { 2_000 + bits / 16 % 10_000 } else { 0 }
 }
 
 /// The answer to one request.
@@ -95,11 +77,7 @@ impl Response {
         let body_len = from + draws.below(to - from + 1);
         let body_start = below(draws.bits(), BODY_MAX);
         let header = format!("HTTP/1.1 200 OK\r\nX-Key: {key}\r\nContent-Length: {body_len}\r\n\r\n");
-        Self {
-            header,
-            body_start,
-            body_len,
-        }
+        Self { header, body_start, body_len }
     }
 
     /// Bytes of the whole answer.
@@ -155,10 +133,7 @@ mod tests {
     fn a_request_reads_back() {
         let text = request(u64::MAX);
         assert!(text.len() <= REQUEST_MAX);
-        assert_eq!(
-            parse_request(text.as_bytes()),
-            Parsed::Request(u64::MAX, text.len())
-        );
+        assert_eq!(parse_request(text.as_bytes()), Parsed::Request(u64::MAX, text.len()));
         assert_eq!(parse_request(&text.as_bytes()[..text.len() - 1]), Parsed::Partial);
         assert_eq!(parse_request(b"PUT /k/1 HTTP/1.1\r\n\r\n"), Parsed::Bad);
     }

@@ -66,9 +66,6 @@ mod tests {
         queue.schedule(3, 40);
         assert_eq!((queue.next(), queue.pop(9)), (10, None));
         assert_eq!((queue.pop(15), queue.pop(15)), (Some(3), None));
-        assert_eq!(
-            (queue.pop(50), queue.pop(50), queue.next()),
-            (Some(1), None, Micros::MAX)
-        );
+        assert_eq!((queue.pop(50), queue.pop(50), queue.next()), (Some(1), None, Micros::MAX));
     }
 }

@@ -107,11 +107,7 @@ impl EventLoop {
             }
         };
         self.client.give_up();
-        WorldReport {
-            totals: self.totals.progress(),
-            errors: self.totals.errors(),
-            broken_link,
-        }
+        WorldReport { totals: self.totals.progress(), errors: self.totals.errors(), broken_link }
     }
 
     /// One turn; `Some` at the end of the world.
@@ -193,8 +189,7 @@ impl EventLoop {
 
     fn run_client(&mut self, now: Micros) {
         let (primary, secondary, totals) = (&mut self.primary, &mut self.secondary, &self.totals);
-        self.client
-            .run(now, &mut |packet| mirror(packet, primary, secondary, totals, now));
+        self.client.run(now, &mut |packet| mirror(packet, primary, secondary, totals, now));
     }
 
     fn run_guests(&mut self, now: Micros) {
@@ -219,15 +214,8 @@ impl EventLoop {
         let connections = self.secondary.become_copy_of(&self.primary);
         self.totals.checkpoints.add(1);
         // Whoever asked and went away gets no pause.
-        let report = CheckpointReport {
-            connections,
-            copying: started.elapsed(),
-        };
-        self.guests = if reply.send(report).is_ok() {
-            Guests::Paused
-        } else {
-            Guests::Running
-        };
+        let report = CheckpointReport { connections, copying: started.elapsed() };
+        self.guests = if reply.send(report).is_ok() { Guests::Paused } else { Guests::Running };
     }
 
     /// Until a timer is due, a socket has something or takes something, or a command comes.
@@ -235,19 +223,11 @@ impl EventLoop {
         let mut until = self.client.next_due();
         until = until.min(self.finishing.map_or(self.stop_at, |at| {
             // The world does not end while it is paused.
-            if self.guests == Guests::Running {
-                at.saturating_add(GRACE)
-            } else {
-                Micros::MAX
-            }
+            if self.guests == Guests::Running { at.saturating_add(GRACE) } else { Micros::MAX }
         }));
         if self.guests == Guests::Running {
             let ready = |side: &GuestSide, out: &FrameWriter| {
-                if out.is_full() {
-                    Micros::MAX
-                } else {
-                    side.next_due()
-                }
+                if out.is_full() { Micros::MAX } else { side.next_due() }
             };
             until = until.min(ready(&self.primary, &self.primary_out));
             until = until.min(ready(&self.secondary, &self.secondary_out));
@@ -268,13 +248,7 @@ impl EventLoop {
         let left = left.min(3_600_000_000);
         let seconds = i64::try_from(left / 1_000_000).unwrap_or(0);
         let nanos = i64::try_from(left % 1_000_000 * 1_000).unwrap_or(0);
-        match poll(
-            &mut fds,
-            Some(&Timespec {
-                tv_sec: seconds,
-                tv_nsec: nanos,
-            }),
-        ) {
+        match poll(&mut fds, Some(&Timespec { tv_sec: seconds, tv_nsec: nanos })) {
             Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
             _ => {}
         }

@@ -115,13 +115,7 @@ impl Flow {
         self.outstanding.as_ref().map_or_else(
             || format!("{}: {state}, nothing outstanding", self.key),
             |o| {
-                format!(
-                    "{}: {state}, {} of {} bytes of /k/{}",
-                    self.key,
-                    o.received,
-                    o.response.len(),
-                    o.key
-                )
+                format!("{}: {state}, {} of {} bytes of /k/{}", self.key, o.received, o.response.len(), o.key)
             },
         )
     }
@@ -158,11 +152,7 @@ impl Flow {
 
     fn stuck_at(&mut self) -> Micros {
         let idle = self.outstanding.is_none() && !self.closing && self.stack.socket().may_send();
-        if idle {
-            Micros::MAX
-        } else {
-            self.moved_at + STUCK_AFTER
-        }
+        if idle { Micros::MAX } else { self.moved_at + STUCK_AFTER }
     }
 
     fn take_turn(&mut self, now: Micros, totals: &Totals, turn: &mut dyn FnMut() -> Turn) {
@@ -183,11 +173,7 @@ impl Flow {
                 debug_assert_eq!(sent, text.len(), "an idle connection has room for a request");
                 totals.requests.add(1);
                 self.moved_at = now;
-                self.outstanding = Some(Outstanding {
-                    key,
-                    response: Response::of(key),
-                    received: 0,
-                });
+                self.outstanding = Some(Outstanding { key, response: Response::of(key), received: 0 });
             }
         }
     }
@@ -214,10 +200,7 @@ impl Flow {
             }
         }
         let state = socket.state();
-        let ended = matches!(
-            state,
-            tcp::State::Closed | tcp::State::CloseWait | tcp::State::LastAck
-        );
+        let ended = matches!(state, tcp::State::Closed | tcp::State::CloseWait | tcp::State::LastAck);
         if wrong.is_none() && outstanding.as_ref().is_some_and(Outstanding::is_whole) {
             *outstanding = None;
             totals.responses.add(1);
@@ -226,11 +209,7 @@ impl Flow {
             totals.error(|| format!("{key}: {what}"));
             Standing::Failed
         } else if ended {
-            let how = if state == tcp::State::Closed {
-                "reset"
-            } else {
-                "closed by the guest"
-            };
+            let how = if state == tcp::State::Closed { "reset" } else { "closed by the guest" };
             let missing = self.describe();
             totals.error(|| format!("{missing} ({how})"));
             Standing::Failed
@@ -251,10 +230,6 @@ impl Outstanding {
 
     fn first_wrong(&self, bytes: &[u8]) -> Option<String> {
         let at = self.response.first_wrong(self.received, bytes)? + self.received;
-        Some(format!(
-            "wrong byte at {at} of {} of /k/{}",
-            self.response.len(),
-            self.key
-        ))
+        Some(format!("wrong byte at {at} of {} of /k/{}", self.response.len(), self.key))
     }
 }

@@ -90,20 +90,10 @@ impl ConnectionGuest {
             receive_buffer: RECEIVE_BUFFER,
             send_buffer: SEND_BUFFER,
         });
-        stack
-            .socket()
-            .listen(SERVER_PORT)
-            .expect("a new socket can listen on a port that is not 0");
+        stack.socket().listen(SERVER_PORT).expect("a new socket can listen on a port that is not 0");
         let log = (logging == Logging::On).then(Vec::new);
         let (server, inbox, wake_at) = (Server::default(), VecDeque::new(), Micros::MAX);
-        let mut guest = Self {
-            birth,
-            stack,
-            server,
-            inbox,
-            log,
-            wake_at,
-        };
+        let mut guest = Self { birth, stack, server, inbox, log, wake_at };
         guest.tune(birth.personality);
         guest
     }
@@ -186,11 +176,6 @@ impl ConnectionGuest {
         let again = self.server.run(self.stack.socket(), now, budget);
         self.stack.poll(now, &mut self.inbox, output);
         let timer = self.stack.due(now);
-        self.wake_at = [again, timer]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(Micros::MAX)
-            .max(now);
+        self.wake_at = [again, timer].into_iter().flatten().min().unwrap_or(Micros::MAX).max(now);
     }
 }

@@ -17,16 +17,11 @@ pub(super) struct Pacer {
 impl Pacer {
     /// `rate` requests a second; without a rate every request may go at once.
     pub(super) fn new(rate: Option<f64>) -> Self {
-        let interval = rate
-            .filter(|rate| *rate > 0.0)
-            .and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
-        let interval_ns = interval.map_or(0, |interval| {
-            u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)
-        });
-        Self {
-            interval_ns,
-            next_ns: 0,
-        }
+        let interval =
+            rate.filter(|rate| *rate > 0.0).and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
+        let interval_ns =
+            interval.map_or(0, |interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        Self { interval_ns, next_ns: 0 }
     }
 
     /// True if one request may go now.

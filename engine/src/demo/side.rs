@@ -155,12 +155,8 @@ impl GuestSide {
     /// behind (by an engine that does not hold what it has not matched) would keep them for ever; nothing of them
     /// can matter to anyone any more. Call it some hundred milliseconds apart.
     pub(super) fn forget_orphans(&mut self, primary: &Self) {
-        let orphans: HashSet<_> = self
-            .by_key
-            .keys()
-            .filter(|key| !primary.by_key.contains_key(key))
-            .copied()
-            .collect();
+        let orphans: HashSet<_> =
+            self.by_key.keys().filter(|key| !primary.by_key.contains_key(key)).copied().collect();
         let before = std::mem::take(&mut self.orphans);
         before.intersection(&orphans).for_each(|key| self.forget(*key));
         self.orphans = orphans;
@@ -178,21 +174,9 @@ impl GuestSide {
     fn open(&mut self, key: ConnectionKey, now: Micros) -> usize {
         let seed = key.seed(self.seed);
         // The same birth on both sides; the secondary is retuned afterwards.
-        let nagle = if seed.is_multiple_of(4) {
-            Nagle::On
-        } else {
-            Nagle::Off
-        };
-        let personality = Personality {
-            ack_delay: Some(10_000),
-            nagle,
-        };
-        let birth = Birth {
-            key,
-            seed,
-            at: now,
-            personality,
-        };
+        let nagle = if seed.is_multiple_of(4) { Nagle::On } else { Nagle::Off };
+        let personality = Personality { ack_delay: Some(10_000), nagle };
+        let birth = Birth { key, seed, at: now, personality };
         let guest = match self.role {
             Role::Primary => ConnectionGuest::new(birth, Logging::On),
             Role::Secondary { .. } => {
@@ -218,15 +202,9 @@ impl GuestSide {
         };
         let seed = guest.key().seed(self.seed);
         let ack_delay = seed.is_multiple_of(2).then_some(20_000);
-        guest.tune(Personality {
-            ack_delay,
-            nagle: Nagle::Off,
-        });
+        guest.tune(Personality { ack_delay, nagle: Nagle::Off });
         let draws = Draws::new(mix(seed, self.copies));
-        guest.set_divergence(Divergence {
-            draws,
-            probability: diverge,
-        });
+        guest.set_divergence(Divergence { draws, probability: diverge });
     }
 
     /// How long a packet takes until the guest looks at it, µs.

@@ -52,9 +52,7 @@ impl PacketBatch {
     /// The packets, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, &end)| &self.bytes[start..end])
+        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
     }
 
     /// The youngest packet.
@@ -143,10 +141,7 @@ impl Stack {
     pub(super) fn new(plan: &StackPlan) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = plan.seed;
-        let mut wire = Wire {
-            input: &mut VecDeque::new(),
-            output: &mut PacketBatch::default(),
-        };
+        let mut wire = Wire { input: &mut VecDeque::new(), output: &mut PacketBatch::default() };
         let mut interface = Interface::new(config, &mut wire, instant(plan.born));
         let prefix = match plan.address {
             IpAddress::Ipv4(_) => 24,
@@ -159,15 +154,8 @@ impl Stack {
         });
         let buffer = |bytes| tcp::SocketBuffer::new(vec![0; bytes]);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let socket = sockets.add(tcp::Socket::new(
-            buffer(plan.receive_buffer),
-            buffer(plan.send_buffer),
-        ));
-        Self {
-            interface,
-            sockets,
-            socket,
-        }
+        let socket = sockets.add(tcp::Socket::new(buffer(plan.receive_buffer), buffer(plan.send_buffer)));
+        Self { interface, sockets, socket }
     }
 
     /// The socket.
@@ -178,16 +166,12 @@ impl Stack {
     /// Opens a connection from `local` to `remote`; false when the socket is in use.
     pub(super) fn connect(&mut self, remote: (IpAddress, u16), local: (IpAddress, u16)) -> bool {
         let context = self.interface.context();
-        self.sockets
-            .get_mut::<tcp::Socket<'static>>(self.socket)
-            .connect(context, remote, local)
-            .is_ok()
+        self.sockets.get_mut::<tcp::Socket<'static>>(self.socket).connect(context, remote, local).is_ok()
     }
 
     /// Takes in all of `input` and sends what there is to send.
     pub(super) fn poll(&mut self, now: Micros, input: &mut VecDeque<Packet>, output: &mut PacketBatch) {
-        self.interface
-            .poll(instant(now), &mut Wire { input, output }, &mut self.sockets);
+        self.interface.poll(instant(now), &mut Wire { input, output }, &mut self.sockets);
     }
 
     /// When the next timer of the stack is due; never for `None`, at once for anything not after `now`.

@@ -11,13 +11,7 @@ use relay::{Colo, Forward, Lossy, Silent, Slow, relay};
 use super::{World, WorldHandle, WorldLinks, WorldReport, WorldSettings};
 
 fn settings(seed: u64, diverge: f64) -> WorldSettings {
-    WorldSettings {
-        seed,
-        flows: 24,
-        diverge,
-        rate: None,
-        duration: Duration::from_millis(1_500),
-    }
+    WorldSettings { seed, flows: 24, diverge, rate: None, duration: Duration::from_millis(1_500) }
 }
 
 /// The engine's ends.
@@ -31,28 +25,13 @@ fn spawn(settings: &WorldSettings) -> (WorldHandle, EngineLinks) {
     let pair = || UnixStream::pair().expect("socket pair");
     let ((primary_out, primary_in), (secondary_out, secondary_in), (client_in, out)) =
         (pair(), pair(), pair());
-    let links = WorldLinks {
-        primary_out,
-        secondary_out,
-        client_in,
-    };
+    let links = WorldLinks { primary_out, secondary_out, client_in };
     let world = World::spawn(settings, links).expect("a world");
-    (
-        world,
-        EngineLinks {
-            primary_in,
-            secondary_in,
-            out,
-        },
-    )
+    (world, EngineLinks { primary_in, secondary_in, out })
 }
 
 fn expect_clean(report: &WorldReport) {
-    assert_eq!(
-        (&report.errors[..], report.totals.client_errors),
-        (&[][..], 0),
-        "{report:?}"
-    );
+    assert_eq!((&report.errors[..], report.totals.client_errors), (&[][..], 0), "{report:?}");
     assert_eq!(report.broken_link, None);
     assert_eq!(report.totals.responses, report.totals.requests);
     assert_eq!(report.totals.open_connections, 0);
@@ -64,15 +43,8 @@ fn run_unguarded(settings: &WorldSettings) -> WorldReport {
     let (primary_out, client_in) = UnixStream::pair().expect("socket pair");
     let (secondary_out, mut void) = UnixStream::pair().expect("socket pair");
     let drain = std::thread::spawn(move || std::io::copy(&mut void, &mut std::io::sink()));
-    let world = World::spawn(
-        settings,
-        WorldLinks {
-            primary_out,
-            secondary_out,
-            client_in,
-        },
-    )
-    .expect("a world");
+    let world =
+        World::spawn(settings, WorldLinks { primary_out, secondary_out, client_in }).expect("a world");
     let report = world.finish();
     drain.join().expect("no panic").expect("a readable socket");
     report
@@ -85,10 +57,7 @@ fn a_primary_alone_serves_its_client_without_an_error() {
 
 #[test]
 fn a_rate_is_kept() {
-    let report = run_unguarded(&WorldSettings {
-        rate: Some(200.0),
-        ..settings(2, 0.0)
-    });
+    let report = run_unguarded(&WorldSettings { rate: Some(200.0), ..settings(2, 0.0) });
     expect_clean(&report);
     assert!((290..=310).contains(&report.totals.requests), "{report:?}");
 }
@@ -106,11 +75,7 @@ fn one_lost_frame_in_a_hundred_is_repaired() {
 #[test]
 fn checkpoints_every_50_ms_harm_nobody() {
     let (world, links) = spawn(&settings(4, 0.1));
-    relay(
-        links,
-        &world.checkpointer(),
-        &mut Forward::every(Duration::from_millis(50)),
-    );
+    relay(links, &world.checkpointer(), &mut Forward::every(Duration::from_millis(50)));
     let report = world.finish();
     expect_clean(&report);
     assert!(report.totals.checkpoints >= 15, "{report:?}");
@@ -125,10 +90,7 @@ fn without_divergence_both_guests_say_the_same() {
     expect_clean(&report);
     assert_eq!((colo.mismatches, report.totals.diverged), (0, 0));
     assert!(colo.compared_bytes() > 1_000_000);
-    assert!(
-        colo.segmentation_differs(),
-        "the guests should cut their streams differently"
-    );
+    assert!(colo.segmentation_differs(), "the guests should cut their streams differently");
 }
 
 #[test]
@@ -138,11 +100,7 @@ fn with_divergence_they_differ_and_checkpoints_mend_it() {
     relay(links, &world.checkpointer(), &mut colo);
     let report = world.finish();
     expect_clean(&report);
-    assert!(
-        colo.mismatches > 5 && report.totals.diverged > 5,
-        "{} {report:?}",
-        colo.mismatches
-    );
+    assert!(colo.mismatches > 5 && report.totals.diverged > 5, "{} {report:?}", colo.mismatches);
 }
 
 #[test]
@@ -170,55 +128,28 @@ fn a_wrong_byte_does_not_escape_the_client() {
     let (secondary_out, client_in) = UnixStream::pair().expect("socket pair");
     let (primary_out, mut void) = UnixStream::pair().expect("socket pair");
     let drain = std::thread::spawn(move || std::io::copy(&mut void, &mut std::io::sink()));
-    let settings = WorldSettings {
-        duration: Duration::from_millis(200),
-        ..settings(11, 0.5)
-    };
-    let world = World::spawn(
-        &settings,
-        WorldLinks {
-            primary_out,
-            secondary_out,
-            client_in,
-        },
-    )
-    .expect("a world");
+    let settings = WorldSettings { duration: Duration::from_millis(200), ..settings(11, 0.5) };
+    let world =
+        World::spawn(&settings, WorldLinks { primary_out, secondary_out, client_in }).expect("a world");
     let report = world.finish();
     drain.join().expect("no panic").expect("a readable socket");
     assert!(report.totals.client_errors > 10, "{report:?}");
-    assert!(
-        report.errors.iter().any(|error| error.contains("wrong byte")),
-        "{report:?}"
-    );
+    assert!(report.errors.iter().any(|error| error.contains("wrong byte")), "{report:?}");
 }
 
 #[test]
 fn an_engine_that_lets_nothing_out_is_noticed() {
-    let settings = WorldSettings {
-        flows: 2,
-        duration: Duration::from_millis(100),
-        ..settings(12, 0.0)
-    };
+    let settings = WorldSettings { flows: 2, duration: Duration::from_millis(100), ..settings(12, 0.0) };
     let (world, links) = spawn(&settings);
     relay(links, &world.checkpointer(), &mut Silent);
     let report = world.finish();
-    assert_eq!(
-        (report.totals.client_errors, report.totals.responses),
-        (2, 0),
-        "{report:?}"
-    );
-    assert!(
-        report.errors[0].ends_with("SYN-SENT, nothing outstanding (lost)"),
-        "{report:?}"
-    );
+    assert_eq!((report.totals.client_errors, report.totals.responses), (2, 0), "{report:?}");
+    assert!(report.errors[0].ends_with("SYN-SENT, nothing outstanding (lost)"), "{report:?}");
 }
 
 #[test]
 fn a_world_nobody_watches_ends() {
-    let (world, links) = spawn(&WorldSettings {
-        duration: Duration::MAX,
-        ..settings(13, 0.0)
-    });
+    let (world, links) = spawn(&WorldSettings { duration: Duration::MAX, ..settings(13, 0.0) });
     drop(world);
     let mut end = links.primary_in;
     std::io::copy(&mut end, &mut std::io::sink()).expect("the link is closed in the end");
@@ -226,10 +157,7 @@ fn a_world_nobody_watches_ends() {
 
 #[test]
 fn a_stop_ends_the_world_early() {
-    let (world, links) = spawn(&WorldSettings {
-        duration: Duration::MAX,
-        ..settings(8, 0.0)
-    });
+    let (world, links) = spawn(&WorldSettings { duration: Duration::MAX, ..settings(8, 0.0) });
     let checkpointer = world.checkpointer();
     let engine = std::thread::spawn(move || relay(links, &checkpointer, &mut Forward::never()));
     std::thread::sleep(Duration::from_millis(300));
@@ -243,11 +171,7 @@ fn a_stop_ends_the_world_early() {
 #[test]
 #[ignore = "measures"]
 fn throughput() {
-    let settings = |flows| WorldSettings {
-        flows,
-        duration: Duration::from_secs(3),
-        ..settings(9, 0.0)
-    };
+    let settings = |flows| WorldSettings { flows, duration: Duration::from_secs(3), ..settings(9, 0.0) };
     for flows in [16, 64, 256] {
         let report = run_unguarded(&settings(flows));
         println!(
@@ -256,10 +180,7 @@ fn throughput() {
         );
     }
     for diverge in [0.0, 0.001] {
-        let (world, links) = spawn(&WorldSettings {
-            diverge,
-            ..settings(64)
-        });
+        let (world, links) = spawn(&WorldSettings { diverge, ..settings(64) });
         let checkpoints = relay(links, &world.checkpointer(), &mut Colo::default());
         let report = world.finish();
         let slowest = checkpoints.iter().map(|taken| taken.copying).max();

@@ -67,28 +67,23 @@ impl World {
         let (settings, shared) = (settings.clone(), Arc::clone(&totals));
         let (started, start) = sync_channel(1);
         // The loop is built in its thread: smoltcp's stacks and shared packets are not Send.
-        let thread = std::thread::Builder::new()
-            .name("colo-demo".into())
-            .spawn(move || {
-                match EventLoop::new(&settings, links, received, alarm, shared) {
-                    Ok(world) => {
-                        drop(started);
-                        world.run()
-                    }
-                    Err(error) => {
-                        // Whoever started us waits for this; if not, there is nobody to tell.
-                        let _ = started.send(error);
-                        WorldReport::default()
-                    }
+        let thread = std::thread::Builder::new().name("colo-demo".into()).spawn(move || {
+            match EventLoop::new(&settings, links, received, alarm, shared) {
+                Ok(world) => {
+                    drop(started);
+                    world.run()
                 }
-            })?;
+                Err(error) => {
+                    // Whoever started us waits for this; if not, there is nobody to tell.
+                    let _ = started.send(error);
+                    WorldReport::default()
+                }
+            }
+        })?;
         match start.recv() {
             Ok(error) => Err(error),
             Err(_) => Ok(WorldHandle {
-                checkpointer: Checkpointer {
-                    commands,
-                    bell: Arc::new(bell),
-                },
+                checkpointer: Checkpointer { commands, bell: Arc::new(bell) },
                 totals,
                 thread,
             }),
@@ -181,10 +176,7 @@ impl Checkpointer {
         let (reply, answer) = sync_channel(1);
         self.tell(Command::Pause(reply));
         let report = answer.recv().map_err(|_| WorldEnded)?;
-        Ok(Paused {
-            checkpointer: self.clone(),
-            report,
-        })
+        Ok(Paused { checkpointer: self.clone(), report })
     }
 
     fn tell(&self, command: Command) {

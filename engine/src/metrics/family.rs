@@ -25,30 +25,15 @@ pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];
 
 impl Family {
     pub(super) fn counter(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind: proto::MetricType::COUNTER,
-            series: Vec::new(),
-        }
+        Self { name, help, kind: proto::MetricType::COUNTER, series: Vec::new() }
     }
 
     pub(super) fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind: proto::MetricType::GAUGE,
-            series: Vec::new(),
-        }
+        Self { name, help, kind: proto::MetricType::GAUGE, series: Vec::new() }
     }
 
     pub(super) fn histogram(name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind: proto::MetricType::HISTOGRAM,
-            series: Vec::new(),
-        }
+        Self { name, help, kind: proto::MetricType::HISTOGRAM, series: Vec::new() }
     }
 
     /// Adds a series of a count.

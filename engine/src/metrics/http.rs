@@ -63,36 +63,21 @@ pub(super) fn parse(head: &[u8]) -> Result<Request<'_>, Refusal> {
         "HEAD" => Method::Head,
         _ => return Err(Refusal::Method),
     };
-    Ok(Request {
-        method,
-        path: target.split('?').next().unwrap_or_default(),
-    })
+    Ok(Request { method, path: target.split('?').next().unwrap_or_default() })
 }
 
 impl Response {
     pub(super) fn ok(content_type: &'static str, body: String) -> Self {
-        Self {
-            status: "200 OK",
-            content_type,
-            body,
-        }
+        Self { status: "200 OK", content_type, body }
     }
 
     pub(super) fn text(status: &'static str, body: &str) -> Self {
-        Self {
-            status,
-            content_type: TEXT,
-            body: format!("{body}\n"),
-        }
+        Self { status, content_type: TEXT, body: format!("{body}\n") }
     }
 
     /// The bytes on the wire.
     pub(super) fn bytes(&self, method: Method) -> Vec<u8> {
-        let allow = if self.status.starts_with("405") {
-            "Allow: GET, HEAD\r\n"
-        } else {
-            ""
-        };
+        let allow = if self.status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
              Connection: close\r\n\r\n",

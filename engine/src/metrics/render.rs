@@ -18,10 +18,7 @@ pub const COMMIT: &str = match option_env!("COLO_COMMIT") {
 };
 
 const fn us(us: u64, seconds: f64) -> Bound {
-    Bound {
-        ns: us * 1_000,
-        seconds,
-    }
+    Bound { ns: us * 1_000, seconds }
 }
 
 /// 0.4 s is our timeout, 3 s is QEMU's.
@@ -70,9 +67,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     let mut families: Vec<MetricFamily> = families.into_iter().filter_map(Family::finish).collect();
     families.extend(ProcessCollector::for_self().collect());
     // Only a family without name or series is refused, and there is none.
-    prometheus::TextEncoder::new()
-        .encode_to_string(&families)
-        .unwrap_or_default()
+    prometheus::TextEncoder::new().encode_to_string(&families).unwrap_or_default()
 }
 
 /// Label value of a mode.
@@ -87,32 +82,23 @@ pub(super) fn sides(pair: &PairSnapshot) -> [(&'static str, &SideSnapshot); 2] {
 }
 
 fn build() -> Family {
-    let mut info = Family::gauge(
-        "colo_build_info",
-        "Always 1; version and commit of this build are its labels.",
-    );
+    let mut info =
+        Family::gauge("colo_build_info", "Always 1; version and commit of this build are its labels.");
     info.count(&[("version", VERSION), ("commit", COMMIT)], 1);
     info
 }
 
 fn traffic(pairs: &[PairSnapshot]) -> Vec<Family> {
     let mut frames = Family::counter("colo_frames_received_total", "Frames received from a VM.");
-    let mut bytes = Family::counter(
-        "colo_bytes_received_total",
-        "Bytes of the frames received from a VM.",
-    );
-    let mut released = Family::counter(
-        "colo_frames_released_total",
-        "Primary frames that left, by why they could leave.",
-    );
+    let mut bytes = Family::counter("colo_bytes_received_total", "Bytes of the frames received from a VM.");
+    let mut released =
+        Family::counter("colo_frames_released_total", "Primary frames that left, by why they could leave.");
     let mut dropped = Family::counter(
         "colo_frames_dropped_total",
         "Frames that will never leave, by reason; 0 for the primary.",
     );
-    let mut verdicts = Family::counter(
-        "colo_compare_verdicts_total",
-        "Decisions of the comparer, by protocol.",
-    );
+    let mut verdicts =
+        Family::counter("colo_compare_verdicts_total", "Decisions of the comparer, by protocol.");
     for one in pairs {
         let pair = ("pair", one.pair.as_str());
         for (side, counts) in sides(one) {
@@ -136,10 +122,8 @@ fn traffic(pairs: &[PairSnapshot]) -> Vec<Family> {
 }
 
 fn checkpoints(pairs: &[PairSnapshot]) -> Vec<Family> {
-    let mut requested = Family::counter(
-        "colo_checkpoints_requested_total",
-        "Checkpoints asked for, by reason.",
-    );
+    let mut requested =
+        Family::counter("colo_checkpoints_requested_total", "Checkpoints asked for, by reason.");
     let mut absorbed = Family::counter(
         "colo_checkpoints_absorbed_total",
         "Causes answered by a checkpoint that was already asked for or due, by reason.",
@@ -163,10 +147,7 @@ fn checkpoints(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
         completed.count(&[pair], counts.completed);
         duration.distribution(&[pair], &counts.duration_ns, &CHECKPOINT_BOUNDS);
-        last.value(
-            &[pair],
-            counts.last_commit_unix.map_or(0.0, |time| time.as_secs_f64()),
-        );
+        last.value(&[pair], counts.last_commit_unix.map_or(0.0, |time| time.as_secs_f64()));
     }
     vec![requested, absorbed, completed, duration, last]
 }
@@ -210,30 +191,15 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
             bytes.count(&[pair, ("side", side)], counts.held_bytes);
         }
         for link in &one.links {
-            up.count(
-                &[pair, ("port", link.port)],
-                u64::from(link.state == LinkState::Up),
-            );
+            up.count(&[pair, ("port", link.port)], u64::from(link.state == LinkState::Up));
         }
         violations.count(&[pair], one.invariant_violations);
     }
-    vec![
-        mode,
-        switches,
-        connections,
-        refused,
-        frames,
-        bytes,
-        up,
-        violations,
-    ]
+    vec![mode, switches, connections, refused, frames, bytes, up, violations]
 }
 
 fn cores(snapshot: &Snapshot) -> Vec<Family> {
-    let mut free = Family::gauge(
-        "colo_pool_free_frames",
-        "Frames that can be taken from a pool now.",
-    );
+    let mut free = Family::gauge("colo_pool_free_frames", "Frames that can be taken from a pool now.");
     let mut frames = Family::gauge("colo_pool_frames", "Frames a pool has.");
     for pool in &snapshot.pools {
         let labels = [("core", pool.core.as_str()), ("pool", pool.pool.as_str())];
@@ -241,10 +207,7 @@ fn cores(snapshot: &Snapshot) -> Vec<Family> {
         frames.count(&labels, pool.capacity);
     }
     let mut waiting = Family::gauge("colo_ring_bursts", "Bursts waiting in a ring between cores.");
-    let mut room = Family::gauge(
-        "colo_ring_capacity_bursts",
-        "Bursts a ring between cores can hold.",
-    );
+    let mut room = Family::gauge("colo_ring_capacity_bursts", "Bursts a ring between cores can hold.");
     for ring in &snapshot.rings {
         waiting.count(&[("ring", &ring.ring)], ring.bursts);
         room.count(&[("ring", &ring.ring)], ring.capacity);
@@ -253,10 +216,8 @@ fn cores(snapshot: &Snapshot) -> Vec<Family> {
         "colo_core_busy_seconds_total",
         "Time a core spent on iterations that found something.",
     );
-    let mut polls = Family::counter(
-        "colo_poll_iterations_total",
-        "Iterations of a poll loop, by what they found.",
-    );
+    let mut polls =
+        Family::counter("colo_poll_iterations_total", "Iterations of a poll loop, by what they found.");
     for core in &snapshot.cores {
         busy.value(&[("core", &core.core)], core.busy.as_secs_f64());
         for (state, count) in core.polls.by_label() {

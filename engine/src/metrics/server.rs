@@ -63,11 +63,7 @@ impl MetricsServer {
             .name("colo-metrics".to_owned())
             .spawn(move || serve(&listener, &source, &stopped))
             .map_err(MetricsError::Thread)?;
-        Ok(Self {
-            address,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { address, stop, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -118,14 +114,12 @@ fn converse(mut stream: TcpStream, source: &Source) -> io::Result<()> {
         Err(response) => (Method::Get, response),
         Ok(()) => match http::parse(&head) {
             Ok(request) => (request.method, page(request.path, source)),
-            Err(Refusal::Method) => (
-                Method::Get,
-                Response::text("405 Method Not Allowed", "only GET and HEAD are known"),
-            ),
-            Err(Refusal::Malformed) => (
-                Method::Get,
-                Response::text("400 Bad Request", "this is no HTTP/1 request"),
-            ),
+            Err(Refusal::Method) => {
+                (Method::Get, Response::text("405 Method Not Allowed", "only GET and HEAD are known"))
+            }
+            Err(Refusal::Malformed) => {
+                (Method::Get, Response::text("400 Bad Request", "this is no HTTP/1 request"))
+            }
         },
     };
     stream.write_all(&response.bytes(method))?;
@@ -140,10 +134,7 @@ fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> Result<(), Response>
     let mut chunk = [0; 1024];
     while !http::head_ends(head) {
         if head.len() >= HEAD_BYTES {
-            return Err(Response::text(
-                "431 Request Header Fields Too Large",
-                "the request is too long",
-            ));
+            return Err(Response::text("431 Request Header Fields Too Large", "the request is too long"));
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
@@ -179,10 +170,7 @@ fn page(path: &str, source: &Source) -> Response {
     if !matches!(path, "/metrics" | "/status" | "/readyz") {
         return match path {
             "/healthz" => Response::text("200 OK", "ok"),
-            _ => Response::text(
-                "404 Not Found",
-                "there are /metrics, /healthz, /readyz and /status",
-            ),
+            _ => Response::text("404 Not Found", "there are /metrics, /healthz, /readyz and /status"),
         };
     }
     // The source is somebody else's code: its panic must not end the server, which is how the failure is seen.
@@ -199,16 +187,10 @@ fn page(path: &str, source: &Source) -> Response {
 /// Ready: every link of every pair is up.
 fn readiness(snapshot: &Snapshot) -> Response {
     let links = snapshot.pairs.iter().flat_map(|pair| &pair.links);
-    let down: Vec<&str> = links
-        .filter(|link| link.state == LinkState::Down)
-        .map(|link| link.port)
-        .collect();
+    let down: Vec<&str> = links.filter(|link| link.state == LinkState::Down).map(|link| link.port).collect();
     if down.is_empty() {
         Response::text("200 OK", "ready")
     } else {
-        Response::text(
-            "503 Service Unavailable",
-            &format!("waiting for {}", down.join(", ")),
-        )
+        Response::text("503 Service Unavailable", &format!("waiting for {}", down.join(", ")))
     }
 }

@@ -195,13 +195,7 @@ pub struct VerdictsByProtocol {
 impl VerdictsByProtocol {
     /// Label value and counters of every protocol.
     pub fn by_label(&self) -> impl Iterator<Item = (&'static str, Verdicts)> + use<> {
-        [
-            ("tcp", self.tcp),
-            ("udp", self.udp),
-            ("icmp", self.icmp),
-            ("other", self.other),
-        ]
-        .into_iter()
+        [("tcp", self.tcp), ("udp", self.udp), ("icmp", self.icmp), ("other", self.other)].into_iter()
     }
 }
 
@@ -234,11 +228,7 @@ pub struct ReleaseLatency {
 impl ReleaseLatency {
     /// Label value and histogram of each.
     pub fn by_label(&self) -> [(&'static str, &Histogram<u64>); 3] {
-        [
-            ("matched", &self.matched),
-            ("ack", &self.ack),
-            ("flush", &self.flush),
-        ]
+        [("matched", &self.matched), ("ack", &self.ack), ("flush", &self.flush)]
     }
 }
 
@@ -249,9 +239,7 @@ pub const LONGEST_NS: u64 = 3_600_000_000_000;
 pub fn empty_histogram() -> Histogram<u64> {
     let bounded = Histogram::new_with_bounds(1, LONGEST_NS, 3);
     // The bounds are constants that fit; should that ever change, there is the histogram without bounds.
-    bounded
-        .or_else(|_| Histogram::new(3))
-        .unwrap_or_else(|_| unreachable!("3 significant digits are legal"))
+    bounded.or_else(|_| Histogram::new(3)).unwrap_or_else(|_| unreachable!("3 significant digits are legal"))
 }
 
 impl Default for Checkpoints {
@@ -268,11 +256,7 @@ impl Default for Checkpoints {
 
 impl Default for ReleaseLatency {
     fn default() -> Self {
-        Self {
-            matched: empty_histogram(),
-            ack: empty_histogram(),
-            flush: empty_histogram(),
-        }
+        Self { matched: empty_histogram(), ack: empty_histogram(), flush: empty_histogram() }
     }
 }
 

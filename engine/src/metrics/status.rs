@@ -53,10 +53,7 @@ fn pair(pair: &PairSnapshot) -> Value {
         };
         (link.port, state)
     });
-    let verdicts = pair
-        .verdicts
-        .by_label()
-        .map(|(protocol, counts)| (protocol, object(counts.by_label())));
+    let verdicts = pair.verdicts.by_label().map(|(protocol, counts)| (protocol, object(counts.by_label())));
     let latency = pair.release_latency.by_label();
     let [primary, secondary] = sides(pair).map(|(_, counts)| side(counts));
     json!({
@@ -93,9 +90,5 @@ fn side(side: &SideSnapshot) -> Value {
 }
 
 fn object<V: Into<Value>>(entries: impl Iterator<Item = (&'static str, V)>) -> Value {
-    Value::Object(
-        entries
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect::<Map<_, _>>(),
-    )
+    Value::Object(entries.map(|(name, value)| (name.to_owned(), value.into())).collect::<Map<_, _>>())
 }

@@ -11,10 +11,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn sample() -> Snapshot {
-    let mut pair = PairSnapshot {
-        pair: "0".to_owned(),
-        ..PairSnapshot::default()
-    };
+    let mut pair = PairSnapshot { pair: "0".to_owned(), ..PairSnapshot::default() };
     pair.primary.frames = 7;
     pair.released.matched = 5;
     pair.secondary.dropped.over_budget = 3;
@@ -27,31 +24,13 @@ fn sample() -> Snapshot {
         pair.release_latency.matched.saturating_record(ns);
     }
     pair.links = vec![
-        Link {
-            port: "primary_in",
-            state: LinkState::Up,
-        },
-        Link {
-            port: "secondary_in",
-            state: LinkState::Down,
-        },
+        Link { port: "primary_in", state: LinkState::Up },
+        Link { port: "secondary_in", state: LinkState::Down },
     ];
-    let core = CoreSnapshot {
-        core: "0".to_owned(),
-        busy: Duration::from_millis(1500),
-        ..CoreSnapshot::default()
-    };
-    let ring = RingSnapshot {
-        ring: "rx0>shard0 primary".to_owned(),
-        bursts: 3,
-        capacity: 64,
-    };
-    let pool = PoolSnapshot {
-        core: "0".to_owned(),
-        pool: "quote\"d\\ \n".to_owned(),
-        free: 9,
-        capacity: 10,
-    };
+    let core =
+        CoreSnapshot { core: "0".to_owned(), busy: Duration::from_millis(1500), ..CoreSnapshot::default() };
+    let ring = RingSnapshot { ring: "rx0>shard0 primary".to_owned(), bursts: 3, capacity: 64 };
+    let pool = PoolSnapshot { core: "0".to_owned(), pool: "quote\"d\\ \n".to_owned(), free: 9, capacity: 10 };
     Snapshot {
         uptime: Duration::from_secs(3),
         pairs: vec![pair],
@@ -73,33 +52,19 @@ fn checked(text: &str) -> BTreeMap<String, f64> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').expect(line);
             assert!(helps.contains(name), "TYPE without HELP: {line}");
-            assert!(
-                types.insert(name.to_owned(), kind.to_owned()).is_none(),
-                "twice: {line}"
-            );
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "twice: {line}");
             assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
-            assert!(
-                name.starts_with("colo_") || name.starts_with("process_"),
-                "{line}"
-            );
+            assert!(name.starts_with("colo_") || name.starts_with("process_"), "{line}");
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             assert!(name.chars().all(legal), "{line}");
         } else {
             let (labelled, value) = line.rsplit_once(' ').expect(line);
             let name = labelled.split('{').next().expect(line);
-            let family = ["_bucket", "_sum", "_count"]
-                .iter()
-                .find_map(|end| name.strip_suffix(end));
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
             let family = family.filter(|base| types.get(*base).is_some_and(|kind| kind == "histogram"));
-            assert!(
-                types.contains_key(family.unwrap_or(name)),
-                "no TYPE before {line}"
-            );
+            assert!(types.contains_key(family.unwrap_or(name)), "no TYPE before {line}");
             let value = value.parse().expect(line);
-            assert!(
-                series.insert(labelled.to_owned(), value).is_none(),
-                "twice: {line}"
-            );
+            assert!(series.insert(labelled.to_owned(), value).is_none(), "twice: {line}");
         }
     }
     series
@@ -108,29 +73,12 @@ fn checked(text: &str) -> BTreeMap<String, f64> {
 #[test]
 fn the_text_format_keeps_the_rules() {
     let series = checked(&render(&sample()));
-    assert_eq!(
-        series.get("colo_frames_received_total{pair=\"0\",side=\"primary\"}"),
-        Some(&7.0)
-    );
-    assert_eq!(
-        series.get("colo_link_up{pair=\"0\",port=\"secondary_in\"}"),
-        Some(&0.0)
-    );
+    assert_eq!(series.get("colo_frames_received_total{pair=\"0\",side=\"primary\"}"), Some(&7.0));
+    assert_eq!(series.get("colo_link_up{pair=\"0\",port=\"secondary_in\"}"), Some(&0.0));
     assert_eq!(series.get("colo_core_busy_seconds_total{core=\"0\"}"), Some(&1.5));
-    assert_eq!(
-        series.get("colo_last_checkpoint_timestamp_seconds{pair=\"0\"}"),
-        Some(&1_700_000_000.5)
-    );
-    assert!(
-        series
-            .keys()
-            .any(|name| name.starts_with("process_resident_memory_bytes"))
-    );
-    assert!(
-        series
-            .keys()
-            .any(|name| name.starts_with("colo_build_info{version=\"0."))
-    );
+    assert_eq!(series.get("colo_last_checkpoint_timestamp_seconds{pair=\"0\"}"), Some(&1_700_000_000.5));
+    assert!(series.keys().any(|name| name.starts_with("process_resident_memory_bytes")));
+    assert!(series.keys().any(|name| name.starts_with("colo_build_info{version=\"0.")));
 }
 
 #[test]
@@ -141,22 +89,14 @@ fn an_engine_without_pairs_or_cores_can_be_scraped() {
 
 #[test]
 fn every_known_label_value_is_there_from_the_start() {
-    let fresh = Snapshot {
-        pairs: vec![PairSnapshot {
-            pair: "0".to_owned(),
-            ..Default::default()
-        }],
-        ..sample()
-    };
+    let fresh =
+        Snapshot { pairs: vec![PairSnapshot { pair: "0".to_owned(), ..Default::default() }], ..sample() };
     let series = checked(&render(&fresh));
     let expect = |name: &str, labels: &[(&str, &[&str])]| {
         let mut wanted = vec![format!("{name}{{pair=\"0\"")];
         for (label, values) in labels {
             let each = |start: &String| {
-                values
-                    .iter()
-                    .map(|value| format!("{start},{label}=\"{value}\""))
-                    .collect::<Vec<_>>()
+                values.iter().map(|value| format!("{start},{label}=\"{value}\"")).collect::<Vec<_>>()
             };
             wanted = wanted.iter().flat_map(each).collect();
         }
@@ -164,46 +104,26 @@ fn every_known_label_value_is_there_from_the_start() {
             assert_eq!(series.get(&format!("{one}}}")), Some(&0.0), "{one}");
         }
         let prefix = format!("{name}{{");
-        assert_eq!(
-            series.keys().filter(|key| key.starts_with(&prefix)).count(),
-            wanted.len(),
-            "{name}"
-        );
+        assert_eq!(series.keys().filter(|key| key.starts_with(&prefix)).count(), wanted.len(), "{name}");
     };
     let sides: (&str, &[&str]) = ("side", &["primary", "secondary"]);
-    let reasons: &[&str] = &[
-        "mismatch",
-        "timeout",
-        "queue_full",
-        "table_full",
-        "periodic",
-        "operator",
-    ];
+    let reasons: &[&str] = &["mismatch", "timeout", "queue_full", "table_full", "periodic", "operator"];
     expect("colo_frames_received_total", &[sides]);
     expect("colo_bytes_received_total", &[sides]);
     expect("colo_held_frames", &[sides]);
     expect("colo_held_bytes", &[sides]);
-    expect(
-        "colo_frames_released_total",
-        &[("why", &["matched", "ack", "pass", "flush"])],
-    );
+    expect("colo_frames_released_total", &[("why", &["matched", "ack", "pass", "flush"])]);
     let dropped: &[&str] = &["matched", "pass", "flush", "stale", "duplicate", "over_budget"];
     expect("colo_frames_dropped_total", &[sides, ("reason", dropped)]);
     let verdicts: &[&str] = &["release", "hold", "drop", "mismatch", "timeout"];
     expect(
         "colo_compare_verdicts_total",
-        &[
-            ("protocol", &["tcp", "udp", "icmp", "other"]),
-            ("verdict", verdicts),
-        ],
+        &[("protocol", &["tcp", "udp", "icmp", "other"]), ("verdict", verdicts)],
     );
     expect("colo_checkpoints_requested_total", &[("reason", reasons)]);
     expect("colo_checkpoints_absorbed_total", &[("reason", reasons)]);
     expect("colo_checkpoints_completed_total", &[]);
-    expect(
-        "colo_release_latency_seconds_count",
-        &[("why", &["matched", "ack", "flush"])],
-    );
+    expect("colo_release_latency_seconds_count", &[("why", &["matched", "ack", "flush"])]);
     expect("colo_connections_refused_total", &[]);
     expect("colo_invariant_violations_total", &[]);
     expect("colo_mode_switches_total", &[("mode", &["colo"])]);
@@ -224,26 +144,17 @@ fn buckets_are_cumulative_and_a_bound_is_within_its_bucket() {
     let counts: Vec<f64> = bounds.iter().map(|bound| bucket(bound)).collect();
     assert!(counts.windows(2).all(|pair| pair[0] <= pair[1]), "{counts:?}");
     assert_eq!((bucket("0.00005"), bucket("0.0001")), (1.0, 2.0));
-    assert_eq!(
-        (bucket("0.2"), bucket("0.4"), bucket("3"), bucket("+Inf")),
-        (2.0, 3.0, 3.0, 4.0)
-    );
-    assert_eq!(
-        series.get("colo_release_latency_seconds_count{pair=\"0\",why=\"matched\"}"),
-        Some(&4.0)
-    );
+    assert_eq!((bucket("0.2"), bucket("0.4"), bucket("3"), bucket("+Inf")), (2.0, 3.0, 3.0, 4.0));
+    assert_eq!(series.get("colo_release_latency_seconds_count{pair=\"0\",why=\"matched\"}"), Some(&4.0));
     let sum = series["colo_release_latency_seconds_sum{pair=\"0\",why=\"matched\"}"];
     assert!((sum - 5.400_07).abs() < 0.005, "{sum}");
 }
 
 #[test]
 fn counts_become_floating_point_exactly() {
-    for (count, float) in [
-        (0, 0.0),
-        (1, 1.0),
-        (1 << 40, 1_099_511_627_776.0),
-        ((1 << 53) - 1, 9_007_199_254_740_991.0),
-    ] {
+    for (count, float) in
+        [(0, 0.0), (1, 1.0), (1 << 40, 1_099_511_627_776.0), ((1 << 53) - 1, 9_007_199_254_740_991.0)]
+    {
         assert_eq!(family::float(count).to_bits(), f64::to_bits(float));
     }
 }
@@ -256,9 +167,7 @@ fn status_has_percentiles_and_all_counters() {
     assert_eq!(pair["secondary"]["dropped"]["over_budget"], 3);
     assert_eq!(pair["links"]["secondary_in"], "down");
     assert_eq!(pair["release_latency_ns"]["matched"]["count"], 4);
-    let p50 = pair["release_latency_ns"]["matched"]["p50"]
-        .as_u64()
-        .expect("a number");
+    let p50 = pair["release_latency_ns"]["matched"]["p50"].as_u64().expect("a number");
     assert!((60_000..60_100).contains(&p50), "{p50}");
     assert_eq!(pair["release_latency_ns"]["ack"]["max"], 0);
 }
@@ -269,13 +178,9 @@ fn server(source: Source) -> MetricsServer {
 
 fn ask(server: &MetricsServer, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address()).expect("a connection");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     // The server may refuse before it has read everything.
-    let _ = stream
-        .write_all(request)
-        .and_then(|()| stream.shutdown(Shutdown::Write));
+    let _ = stream.write_all(request).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
@@ -286,46 +191,25 @@ fn the_server_serves_its_pages() {
     let server = server(Arc::new(sample));
     let metrics = ask(&server, b"GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\n\r\n");
     let (head, body) = metrics.split_once("\r\n\r\n").expect("a head");
-    assert!(
-        head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("text/plain; version=0.0.4"),
-        "{head}"
-    );
-    assert!(
-        head.contains(&format!("Content-Length: {}\r\n", body.len())),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("text/plain; version=0.0.4"), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
     checked(body);
     let head_only = ask(&server, b"HEAD /metrics HTTP/1.0\r\n\r\n");
-    assert!(
-        head_only.starts_with("HTTP/1.1 200") && head_only.ends_with("\r\n\r\n"),
-        "{head_only}"
-    );
+    assert!(head_only.starts_with("HTTP/1.1 200") && head_only.ends_with("\r\n\r\n"), "{head_only}");
     assert!(ask(&server, b"GET /healthz HTTP/1.1\n\n").ends_with("\r\n\r\nok\n"));
     assert!(ask(&server, b"GET /readyz HTTP/1.1\r\n\r\n").ends_with("waiting for secondary_in\n"));
     let status = ask(&server, b"GET /status HTTP/1.1\r\n\r\n");
     let body = status.split_once("\r\n\r\n").expect("a head").1;
-    assert_eq!(
-        serde_json::from_str::<serde_json::Value>(body).expect("JSON")["pairs"][0]["pair"],
-        "0"
-    );
+    assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON")["pairs"][0]["pair"], "0");
 }
 
 #[test]
 fn the_server_refuses_what_it_does_not_know() {
     let server = server(Arc::new(sample));
-    let status = |request: &[u8]| {
-        ask(&server, request)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let status = |request: &[u8]| ask(&server, request).lines().next().unwrap_or_default().to_owned();
     assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
     assert!(ask(&server, b"GET /x HTTP/1.1\r\n\r\n").ends_with("/metrics, /healthz, /readyz and /status\n"));
-    assert_eq!(
-        status(b"POST /metrics HTTP/1.1\r\n\r\n"),
-        "HTTP/1.1 405 Method Not Allowed"
-    );
+    assert_eq!(status(b"POST /metrics HTTP/1.1\r\n\r\n"), "HTTP/1.1 405 Method Not Allowed");
     assert_eq!(status(b"hello\r\n\r\n"), "HTTP/1.1 400 Bad Request");
     assert_eq!(status(b"\xff\xfe\r\n\r\n"), "HTTP/1.1 400 Bad Request");
     assert_eq!(status(b""), "HTTP/1.1 400 Bad Request");
@@ -354,14 +238,9 @@ fn a_source_that_panics_is_told_and_survived() {
 fn a_taken_port_is_one_sentence_and_a_dropped_server_frees_its_own() {
     let first = server(Arc::new(sample));
     let address = first.address();
-    let error = MetricsServer::start(address, Arc::new(sample))
-        .expect_err("taken")
-        .to_string();
+    let error = MetricsServer::start(address, Arc::new(sample)).expect_err("taken").to_string();
     let start = format!("cannot serve metrics on {address}: Address already in use");
-    assert!(
-        error.starts_with(&start) && error.ends_with("or --metrics off"),
-        "{error}"
-    );
+    assert!(error.starts_with(&start) && error.ends_with("or --metrics off"), "{error}");
     drop(first);
     assert!(MetricsServer::start(address, Arc::new(sample)).is_ok());
 }

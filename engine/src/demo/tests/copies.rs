@@ -17,15 +17,7 @@ fn run(seed: u64, family: Family, nagle: Nagle) -> usize {
     let mut draws = Draws::new(seed);
     let totals = Arc::new(Totals::default());
     let key = ConnectionKey::nth(seed, family);
-    let birth = Birth {
-        key,
-        seed: 77,
-        at: 0,
-        personality: Personality {
-            ack_delay: Some(10_000),
-            nagle,
-        },
-    };
+    let birth = Birth { key, seed: 77, at: 0, personality: Personality { ack_delay: Some(10_000), nagle } };
     let mut guest = ConnectionGuest::new(birth, Logging::On);
     let mut copy = ConnectionGuest::new(birth, Logging::Off);
     let mut flow = Flow::connect(key, seed, 0);
@@ -38,11 +30,7 @@ fn run(seed: u64, family: Family, nagle: Nagle) -> usize {
         let mut sent = PacketBatch::default();
         let standing = flow.step(now, &totals, &mut sent, &mut || {
             asked += 1;
-            if asked > 12 {
-                Turn::Close
-            } else {
-                Turn::Request(seed * 100 + asked)
-            }
+            if asked > 12 { Turn::Close } else { Turn::Request(seed * 100 + asked) }
         });
         assert_ne!(standing, Standing::Failed, "{:?}", totals.errors());
         for packet in sent.iter().map(Packet::from) {
@@ -87,19 +75,8 @@ fn a_copy_sends_what_the_original_sends() {
 fn a_full_log_resets_the_connection() {
     let totals = Totals::default();
     let key = ConnectionKey::nth(1, Family::V4);
-    let personality = Personality {
-        ack_delay: None,
-        nagle: Nagle::Off,
-    };
-    let mut guest = ConnectionGuest::new(
-        Birth {
-            key,
-            seed: 1,
-            at: 0,
-            personality,
-        },
-        Logging::On,
-    );
+    let personality = Personality { ack_delay: None, nagle: Nagle::Off };
+    let mut guest = ConnectionGuest::new(Birth { key, seed: 1, at: 0, personality }, Logging::On);
     let mut flow = Flow::connect(key, 1, 0);
     let mut standing = Standing::Open;
     let mut steps = 0;
@@ -108,12 +85,9 @@ fn a_full_log_resets_the_connection() {
         assert!(steps < 40_000, "the log has no bound");
         let (mut sent, mut answers) = (PacketBatch::default(), PacketBatch::default());
         standing = flow.step(steps, &totals, &mut sent, &mut || Turn::Wait);
-        sent.iter()
-            .for_each(|packet| guest.deliver(Packet::from(packet), steps));
+        sent.iter().for_each(|packet| guest.deliver(Packet::from(packet), steps));
         guest.step(steps, 0, &mut answers);
-        answers
-            .iter()
-            .for_each(|packet| flow.deliver(Packet::from(packet), steps));
+        answers.iter().for_each(|packet| flow.deliver(Packet::from(packet), steps));
     }
     assert_eq!((standing, guest.is_over()), (Standing::Failed, true));
     assert!(totals.errors()[0].contains("reset"), "{:?}", totals.errors());

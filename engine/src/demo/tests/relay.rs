@@ -50,10 +50,7 @@ pub(super) fn relay(
                 // And there it ends: no part of a frame, and nothing more until the resumption.
                 assert!(primary.is_empty() && secondary.is_empty());
                 std::thread::sleep(Duration::from_millis(2));
-                assert_eq!(
-                    drain(&mut primary, &mut secondary, policy, &mut out),
-                    Filled::Nothing
-                );
+                assert_eq!(drain(&mut primary, &mut secondary, policy, &mut out), Filled::Nothing);
                 policy.commit(&mut |packet| out.push(packet));
                 taken.push(paused.report());
                 paused.resume();
@@ -110,10 +107,7 @@ pub(super) struct Forward {
 
 impl Forward {
     pub(super) fn every(every: Duration) -> Self {
-        Self {
-            every,
-            last: Instant::now(),
-        }
+        Self { every, last: Instant::now() }
     }
 
     pub(super) fn never() -> Self {
@@ -178,10 +172,7 @@ pub(super) struct Lossy {
 
 impl Lossy {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            draws: Draws::new(seed),
-            lost: 0,
-        }
+        Self { draws: Draws::new(seed), lost: 0 }
     }
 }
 
@@ -242,22 +233,11 @@ impl Stream {
             self.syn = true;
             self.origin = seq.wrapping_add(1);
         }
-        self.ack = Some(
-            self.ack
-                .map_or(ack, |old| if ack.wrapping_sub(old) < 1 << 31 { ack } else { old }),
-        );
-        let start = if tcp.syn() {
-            0
-        } else {
-            usize::try_from(seq.wrapping_sub(self.origin)).unwrap()
-        };
+        self.ack = Some(self.ack.map_or(ack, |old| if ack.wrapping_sub(old) < 1 << 31 { ack } else { old }));
+        let start = if tcp.syn() { 0 } else { usize::try_from(seq.wrapping_sub(self.origin)).unwrap() };
         let end = start + tcp.payload().len();
         if start > 1 << 30 {
-            return Segment {
-                end: 0,
-                fin: false,
-                ack,
-            }; // A keep-alive, below the origin.
+            return Segment { end: 0, fin: false, ack }; // A keep-alive, below the origin.
         }
         self.ahead.insert(start, tcp.payload().to_vec());
         while let Some((&start, bytes)) = self.ahead.iter().next() {
@@ -273,11 +253,7 @@ impl Stream {
         if tcp.fin() {
             self.fin = Some(end);
         }
-        Segment {
-            end,
-            fin: tcp.fin(),
-            ack,
-        }
+        Segment { end, fin: tcp.fin(), ack }
     }
 }
 
@@ -305,9 +281,7 @@ impl Pair {
     fn release(&mut self, out: &mut dyn FnMut(&[u8])) {
         while let Some((_, packet, segment)) = self.held.front() {
             let other = &self.secondary;
-            let acked = other
-                .ack
-                .is_some_and(|ack| ack.wrapping_sub(segment.ack) < 1 << 31);
+            let acked = other.ack.is_some_and(|ack| ack.wrapping_sub(segment.ack) < 1 << 31);
             let covered = other.syn && segment.end <= other.bytes.len() && segment.end <= self.compared;
             let finished = !segment.fin || other.fin == Some(segment.end);
             if !(acked && covered && finished) {
@@ -333,9 +307,7 @@ impl Colo {
     }
 
     pub(super) fn segmentation_differs(&self) -> bool {
-        self.pairs
-            .values()
-            .any(|pair| pair.cuts_differ || pair.primary.cuts != pair.secondary.cuts)
+        self.pairs.values().any(|pair| pair.cuts_differ || pair.primary.cuts != pair.secondary.cuts)
     }
 
     fn judge(&mut self, key: ConnectionKey, out: &mut dyn FnMut(&[u8])) {
@@ -365,11 +337,7 @@ impl Policy for Colo {
     }
 
     fn wants_checkpoint(&mut self) -> bool {
-        let late = |pair: &Pair| {
-            pair.held
-                .front()
-                .is_some_and(|held| held.0.elapsed().as_millis() >= 400)
-        };
+        let late = |pair: &Pair| pair.held.front().is_some_and(|held| held.0.elapsed().as_millis() >= 400);
         self.wanted || self.pairs.values().any(late)
     }
 
