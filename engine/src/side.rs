@@ -17,6 +17,7 @@ impl Side {
     pub const BOTH: [Self; 2] = [Self::Primary, Self::Secondary];
 
     /// The other one.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Primary => Self::Secondary,

@@ -1,5 +1,9 @@
-//! Checkpoints: when one is asked for, and what becomes of the request.
+//! Checkpoints: when one is asked for, who takes it, and what becomes of the request.
 
+mod backend;
 mod lifecycle;
+mod none;
 
+pub use backend::{Backend, BackendEvent};
 pub use lifecycle::{Lifecycle, LifecycleSettings, Request};
+pub use none::NoBackend;

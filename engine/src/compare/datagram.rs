@@ -62,7 +62,7 @@ impl DatagramState {
                 }
             }
             (Some(partner), Side::Secondary) => {
-                self.forget_digest(cx, partner);
+                Self::forget_digest(cx, partner);
                 if let Some(Content::Datagram { matched, .. }) = cx.store.held.content_mut(partner) {
                     *matched = Matched::Yes;
                 }
@@ -125,7 +125,7 @@ impl DatagramState {
         partner: HeldId,
         sink: &mut impl Sink,
     ) {
-        self.forget_digest(cx, partner);
+        Self::forget_digest(cx, partner);
         if let Some(held) = cx.store.held.take(&mut flow.queues.secondary, partner) {
             sink.discard(held.frame, Discard::Matched);
         }
@@ -135,7 +135,7 @@ impl DatagramState {
     }
 
     /// The partner of a datagram is always the oldest of its equals, so it is the first under its digest.
-    fn forget_digest(&self, cx: &mut Context<'_>, partner: HeldId) {
+    fn forget_digest(cx: &mut Context<'_>, partner: HeldId) {
         let Some(held) = cx.store.held.get(partner) else { return };
         let side = held.side;
         if let Content::Datagram { digest: Some(digest), .. } = held.content {

@@ -113,8 +113,9 @@ impl Store {
     }
 }
 
-/// What a connection speaks.
+/// What a connection speaks. Most speak TCP, and a box would be an allocation for each.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant)]
 pub(crate) enum Protocol {
     Tcp(TcpState),
     Datagram(DatagramState),
@@ -267,7 +268,7 @@ impl Connection {
         match &self.protocol {
             Protocol::Tcp(tcp) => tcp.lifetime(settings),
             // As connection trackers do for a flow that saw both directions.
-            Protocol::Datagram(_) => Duration::from_secs(180),
+            Protocol::Datagram(_) => Duration::from_mins(3),
         }
     }
 

@@ -12,9 +12,9 @@ use crate::verdict::{Detail, Discard, MismatchKind, Reason, Sink, WaitsFor};
 use crate::wire::{Segment, SeqRange};
 
 /// What a connection of which only one FIN was seen, or none, is remembered for (RFC 5382 REQ-5).
-const ESTABLISHED: Duration = Duration::from_secs(7440);
+const ESTABLISHED: Duration = Duration::from_mins(124);
 /// After both guests sent their FIN: the client may still send for a while (RFC 5382 REQ-5).
-const FINISHED: Duration = Duration::from_secs(240);
+const FINISHED: Duration = Duration::from_mins(4);
 
 /// The lives of one TCP connection.
 #[derive(Debug)]

@@ -159,11 +159,10 @@ enum Transport {
 fn ip_number_of(protocol: u8) -> Transport {
     match etherparse::IpNumber(protocol) {
         ip_number::TCP => Transport::Tcp,
-        ip_number::UDP => Transport::Udp,
         ip_number::ICMP => Transport::Icmp,
         ip_number::IPV6_ICMP => Transport::Icmpv6,
         ip_number::IGMP => Transport::Igmp,
-        etherparse::IpNumber(UDP_LITE) => Transport::Udp,
+        ip_number::UDP | etherparse::IpNumber(UDP_LITE) => Transport::Udp,
         _ => Transport::Other,
     }
 }

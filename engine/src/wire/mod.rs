@@ -22,7 +22,7 @@ mod field {
     pub(super) const ETHERNET_LEN: usize = 14;
 }
 
-/// EtherType values (IEEE 802 numbers) that are told apart.
+/// `EtherType` values (IEEE 802 numbers) that are told apart.
 mod ethertype {
     pub(super) const IPV4: u16 = 0x0800;
     pub(super) const ARP: u16 = 0x0806;
@@ -142,7 +142,7 @@ pub enum Class {
     Igmp,
     /// Link layer discovery (IEEE 802.1AB).
     Lldp,
-    /// Any other EtherType.
+    /// Any other `EtherType`.
     Other,
     /// Truncated, or with lengths that contradict each other.
     Malformed,
@@ -211,8 +211,8 @@ impl Packet {
     }
 }
 
-/// EtherType, tag stack, and where the network layer starts. At most two tags are taken off (IEEE 802.1ad); a third
-/// leaves its EtherType standing, so the frame counts as [`Class::Other`].
+/// `EtherType`, tag stack, and where the network layer starts. At most two tags are taken off (IEEE 802.1ad); a third
+/// leaves its `EtherType` standing, so the frame counts as [`Class::Other`].
 #[inline(always)]
 fn link_layer(ethernet: &[u8]) -> Option<(u16, VlanTags, usize)> {
     let mut ethertype = be16(ethernet.get(field::ETHERTYPE)?);

@@ -25,12 +25,14 @@ impl SeqNumber {
 
     /// The later of the two.
     #[inline(always)]
+    #[must_use]
     pub fn max(self, other: Self) -> Self {
         if self.is_before(other) { other } else { self }
     }
 
     /// The earlier of the two.
     #[inline(always)]
+    #[must_use]
     pub fn min(self, other: Self) -> Self {
         if other.is_before(self) { other } else { self }
     }
@@ -116,6 +118,7 @@ impl SeqRange {
 
     /// What both have in common.
     #[inline(always)]
+    #[must_use]
     pub fn intersection(self, other: Self) -> Self {
         Self { start: self.start.max(other.start), end: self.end.min(other.end) }
     }

@@ -1,0 +1,37 @@
+//! The seam to whoever takes checkpoints.
+
+use std::os::fd::BorrowedFd;
+
+use pmd_tap::Nanos;
+
+use super::Request;
+
+/// What a back end tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendEvent {
+    /// The primary is paused: whatever it sent is in the inputs, and belongs to the old epoch.
+    Paused,
+    /// The checkpoint was committed: the secondary is the primary's copy. Comes after [`Paused`](Self::Paused), or
+    /// alone where there is one message for both.
+    Committed,
+    /// For people: a link to the back end came up or went down, or it said something unknown.
+    Note(String),
+}
+
+/// Takes checkpoints. Polled by the control thread; never blocks.
+pub trait Backend: Send {
+    /// Asks for a checkpoint.
+    fn request(&mut self, request: &Request);
+
+    /// The next thing it tells; `None`: nothing now.
+    fn poll(&mut self, now: Nanos) -> Option<BackendEvent>;
+
+    /// The engine has taken the boundary after [`BackendEvent::Paused`]: the primary may go on.
+    fn boundary_taken(&mut self) {}
+
+    /// What to wait on; `None`: poll by time.
+    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// When to poll at the latest, if not on readiness.
+    fn next_deadline(&self) -> Option<Nanos>;
+}
