@@ -86,6 +86,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Its place in [`ALL`](Self::ALL).
+    pub fn index(self) -> usize {
+        match self {
+            Self::Mismatch => 0,
+            Self::Timeout => 1,
+            Self::QueueFull => 2,
+            Self::TableFull => 3,
+            Self::Periodic => 4,
+            Self::Operator => 5,
+        }
+    }
+
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Mismatch, Self::Timeout, Self::QueueFull, Self::TableFull, Self::Periodic, Self::Operator];

@@ -94,6 +94,21 @@ impl ChardevPort {
         }
     }
 
+    /// The same port, sending with another framing than it receives: QEMU's `notify_dev` has the second word towards
+    /// the comparer only.
+    #[must_use]
+    pub fn sending(mut self, framing: Framing) -> Self {
+        self.outbox = Outbox::new(framing);
+        self
+    }
+
+    /// The same port, refusing a peer that announces a frame longer than `bytes`, virtio header included.
+    #[must_use]
+    pub fn receiving_at_most(mut self, bytes: usize) -> Self {
+        self.inbox.set_longest(bytes);
+        self
+    }
+
     /// What it was made from, for people.
     pub fn name(&self) -> &str {
         &self.name
@@ -112,6 +127,20 @@ impl ChardevPort {
     /// Bytes taken by `tx_burst` that no peer has got yet, prefixes included.
     pub fn unsent_bytes(&self) -> usize {
         self.outbox.unsent().len()
+    }
+
+    /// Forgets what `tx_burst` took and no peer has got, for who has nothing to say to the next peer that was meant for
+    /// the last. Does nothing while somebody is there, who may have got half a frame.
+    pub fn forget_unsent(&mut self) {
+        if self.link.socket().is_none() {
+            self.outbox.clear();
+        }
+    }
+
+    /// When `rx_burst` has to be called for the link's sake, if [`readiness`](Port::readiness) does not tell: the next
+    /// attempt to connect.
+    pub fn next_attempt(&self) -> Option<Nanos> {
+        self.link.next_attempt()
     }
 
     /// Where it listens, when that is TCP: tells the port number chosen for port 0.

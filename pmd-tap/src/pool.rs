@@ -39,6 +39,11 @@ impl PoolSettings {
         [self.small, self.mtu, self.jumbo, self.gso]
     }
 
+    /// Frames that a pool of these settings has room for, small ones at best.
+    pub fn frames(self) -> usize {
+        self.counts().iter().sum()
+    }
+
     /// Bytes of memory that a pool of these settings maps.
     pub fn bytes(self) -> usize {
         self.counts()

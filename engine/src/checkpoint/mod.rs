@@ -3,7 +3,9 @@
 mod backend;
 mod lifecycle;
 mod none;
+mod notify;
 
 pub use backend::{Backend, BackendEvent};
 pub use lifecycle::{Lifecycle, LifecycleSettings, Request};
 pub use none::NoBackend;
+pub use notify::{NotifyBackend, NotifyError};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::common::{JsonArg, LogArg, SettingArgs, ThreadArgs};
 use super::output::Format;
-use super::{launch, logging};
+use super::{live, logging};
 use crate::config::{Ports, Purpose, Settings};
 
 /// Compare two VMs' output in place of QEMU's colo-compare
@@ -92,5 +92,5 @@ impl Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = args.options()?;
     logging::start(&options.settings.log)?;
-    launch::compare(&options)
+    live::compare(&options)
 }

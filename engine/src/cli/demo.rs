@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::common::{JsonArg, LogArg, SettingArgs, ThreadArgs};
 use super::output::Format;
-use super::{launch, logging};
+use super::{logging, show};
 use crate::config::{CheckpointBackend, Purpose, Settings};
 
 /// See the engine at work: two embedded guests, a client, some divergence, a report
@@ -102,5 +102,5 @@ fn rate(text: &str) -> Result<f64, String> {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = args.options()?;
     logging::start(&options.settings.log)?;
-    launch::demo(&options)
+    show::demo(&options)
 }

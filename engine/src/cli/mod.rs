@@ -14,10 +14,11 @@ mod common;
 mod compare;
 mod demo;
 mod dump_config;
-mod launch;
+mod live;
 mod logging;
 mod output;
 mod replay;
+mod show;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::common::{JsonArg, LogArg, SettingArgs};
 use super::output::Format;
-use super::{UsageError, launch, logging};
+use super::{UsageError, logging};
 use crate::config::{CheckpointBackend, Purpose, Settings};
 
 /// Run two captures through the engine in virtual time: a verdict for every frame
@@ -131,5 +131,26 @@ fn same_file(one: &Path, other: &Path) -> bool {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = args.options()?;
     logging::start(&options.settings.log)?;
-    launch::replay(&options)
+    replay(&options)
+}
+
+/// Runs the captures and says what came of it.
+fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> {
+    let files = crate::replay::Files {
+        primary: options.primary.clone(),
+        secondary: options.secondary.clone(),
+        released: options.released.clone(),
+        verdicts: options.verdicts.clone(),
+    };
+    let summary = match crate::replay::run(&files, crate::wiring::virtual_settings(&options.settings)) {
+        Ok(summary) => summary,
+        Err(error) if error.is_usage() => return Err(UsageError(error.to_string()).into()),
+        Err(error) => return Err(error.into()),
+    };
+    match options.format {
+        Format::Text => super::print(&summary.to_text())?,
+        Format::Json => super::print(&serde_json::to_string(&summary)?)?,
+    }
+    let differs = summary.mismatches() > 0 && options.on_mismatch == OnMismatch::Fail;
+    Ok(if differs { ExitCode::from(super::MISMATCH) } else { ExitCode::SUCCESS })
 }

@@ -10,6 +10,7 @@
 
 mod address;
 mod app;
+mod backend;
 mod client;
 mod codec;
 mod content;
@@ -27,6 +28,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use backend::WorldBackend;
 pub use totals::{WorldProgress, WorldReport};
 pub use world::{
     CheckpointReport, Checkpointer, Paused, World, WorldEnded, WorldHandle, WorldLinks, WorldSettings,

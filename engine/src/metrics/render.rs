@@ -173,6 +173,14 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         "colo_connections_refused_total",
         "New connections that found the table full; their frames were held.",
     );
+    let mut peers = Family::counter(
+        "colo_peers_refused_total",
+        "Connections closed because the other end broke the framing protocol.",
+    );
+    let mut stops = Family::counter(
+        "colo_reading_stops_total",
+        "Times that a bound stopped the reading of the primary's input until a commit.",
+    );
     let mut frames = Family::gauge("colo_held_frames", "Frames held now.");
     let mut bytes = Family::gauge("colo_held_bytes", "Bytes of the frames held now.");
     let mut up = Family::gauge("colo_link_up", "1 when somebody is at the other end of a port.");
@@ -186,6 +194,8 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         switches.count(&[pair, ("mode", mode_label(one.mode))], one.mode_switches);
         connections.count(&[pair], one.connections);
         refused.count(&[pair], one.connections_refused);
+        peers.count(&[pair], one.peers_refused);
+        stops.count(&[pair], one.reading_stops);
         for (side, counts) in sides(one) {
             frames.count(&[pair, ("side", side)], counts.held_frames);
             bytes.count(&[pair, ("side", side)], counts.held_bytes);
@@ -195,7 +205,7 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
         violations.count(&[pair], one.invariant_violations);
     }
-    vec![mode, switches, connections, refused, frames, bytes, up, violations]
+    vec![mode, switches, connections, refused, peers, stops, frames, bytes, up, violations]
 }
 
 fn cores(snapshot: &Snapshot) -> Vec<Family> {

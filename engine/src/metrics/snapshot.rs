@@ -44,6 +44,10 @@ pub struct PairSnapshot {
     pub connections: u64,
     /// Connections that found the table full; their frames were held.
     pub connections_refused: u64,
+    /// Connections that we closed because the other end broke the protocol.
+    pub peers_refused: u64,
+    /// Times that a bound stopped the reading of an input.
+    pub reading_stops: u64,
     /// Times that the books did not balance (received = released + held + dropped); must stay 0.
     pub invariant_violations: u64,
     /// What the engine does.

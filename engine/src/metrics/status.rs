@@ -75,6 +75,8 @@ fn pair(pair: &PairSnapshot) -> Value {
         "release_latency_ns": object(latency.map(|(why, recorded)| (why, percentiles_json(recorded))).into_iter()),
         "connections": pair.connections,
         "connections_refused": pair.connections_refused,
+        "peers_refused": pair.peers_refused,
+        "reading_stops": pair.reading_stops,
         "invariant_violations": pair.invariant_violations,
     })
 }

@@ -125,6 +125,8 @@ fn every_known_label_value_is_there_from_the_start() {
     expect("colo_checkpoints_completed_total", &[]);
     expect("colo_release_latency_seconds_count", &[("why", &["matched", "ack", "flush"])]);
     expect("colo_connections_refused_total", &[]);
+    expect("colo_peers_refused_total", &[]);
+    expect("colo_reading_stops_total", &[]);
     expect("colo_invariant_violations_total", &[]);
     expect("colo_mode_switches_total", &[("mode", &["colo"])]);
     assert_eq!(series.get("colo_mode{pair=\"0\",mode=\"colo\"}"), Some(&1.0));

@@ -49,7 +49,7 @@ pub(super) enum Stop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Illegal {
     /// No byte, or more than the longest frame.
-    Length(u32),
+    Length { sent: u32, longest: usize },
     /// No virtio-net header has this length.
     HeaderLength(u32),
     /// A header longer than the frame that holds it.
@@ -60,8 +60,8 @@ impl fmt::Display for Illegal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const HINT: &str = "check that both ends agree on vnet (QEMU's vnet_hdr_support)";
         match self {
-            Self::Length(len) => {
-                write!(f, "sent a frame length of {len}, legal are 1 to {MAX_FRAME_BYTES} bytes; {HINT}")
+            Self::Length { sent, longest } => {
+                write!(f, "sent a frame length of {sent}, legal are 1 to {longest} bytes; {HINT}")
             }
             Self::HeaderLength(len) => {
                 write!(
@@ -93,12 +93,25 @@ pub(super) struct Inbox {
     start: usize,
     end: usize,
     framing: Framing,
+    longest: usize,
     received: u64,
 }
 
 impl Inbox {
     pub(super) fn new(framing: Framing) -> Self {
-        Self { bytes: vec![0; INBOX_BYTES].into(), start: 0, end: 0, framing, received: 0 }
+        Self {
+            bytes: vec![0; INBOX_BYTES].into(),
+            start: 0,
+            end: 0,
+            framing,
+            longest: MAX_FRAME_BYTES,
+            received: 0,
+        }
+    }
+
+    /// Frames longer than that are illegal from now on; [`MAX_FRAME_BYTES`] at most.
+    pub(super) fn set_longest(&mut self, bytes: usize) {
+        self.longest = bytes.min(MAX_FRAME_BYTES);
     }
 
     /// Forgets the bytes, not the count of frames.
@@ -116,7 +129,7 @@ impl Inbox {
         let prefix_bytes = self.framing.prefix_bytes();
         while !burst.is_full() {
             let waiting = &self.bytes[self.start..self.end];
-            let prefix = match prefix(self.framing, waiting) {
+            let prefix = match prefix(self.framing, self.longest, waiting) {
                 Ok(Some(prefix)) => prefix,
                 Ok(None) => return Stop::NeedBytes,
                 Err(illegal) => return Stop::Illegal(illegal),
@@ -159,7 +172,7 @@ impl Inbox {
     pub(super) fn unfinished(&self) -> Option<(usize, usize)> {
         let waiting = &self.bytes[self.start..self.end];
         let prefix_bytes = self.framing.prefix_bytes();
-        let whole = match prefix(self.framing, waiting) {
+        let whole = match prefix(self.framing, self.longest, waiting) {
             Ok(Some(prefix)) => prefix_bytes + prefix.frame_bytes,
             _ => prefix_bytes,
         };
@@ -169,14 +182,14 @@ impl Inbox {
 
 /// The prefix at the front of `bytes`: `None` while it is incomplete. Each word is judged as soon as it is there.
 #[inline]
-fn prefix(framing: Framing, bytes: &[u8]) -> Result<Option<Prefix>, Illegal> {
+fn prefix(framing: Framing, longest: usize, bytes: &[u8]) -> Result<Option<Prefix>, Illegal> {
     let Some((length, rest)) = bytes.split_first_chunk() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes(*length);
     let frame_bytes = usize::try_from(length).unwrap_or(usize::MAX);
-    if frame_bytes == 0 || frame_bytes > MAX_FRAME_BYTES {
-        return Err(Illegal::Length(length));
+    if frame_bytes == 0 || frame_bytes > longest {
+        return Err(Illegal::Length { sent: length, longest });
     }
     if framing == Framing::Plain {
         return Ok(Some(Prefix { frame_bytes, header: VirtioHeader::NONE }));

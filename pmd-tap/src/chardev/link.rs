@@ -229,6 +229,15 @@ impl Link {
         }
     }
 
+    /// When [`keep`](Self::keep) has something to do that no readiness tells.
+    pub(super) fn next_attempt(&self) -> Option<Nanos> {
+        match (&self.state, &self.way) {
+            (State::Waiting { next }, Way::ConnectUnix(_) | Way::ConnectTcp(_))
+            | (State::Connecting { next, .. }, _) => Some(*next),
+            _ => None,
+        }
+    }
+
     /// Where it listens, when that is TCP.
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match &self.way {

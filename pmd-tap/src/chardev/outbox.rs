@@ -31,6 +31,11 @@ impl Outbox {
         Self { bytes: vec![0; OUTBOX_BYTES].into(), written: 0, end: 0, framing }
     }
 
+    /// Forgets everything. Only between two peers: the current one may have got half a frame.
+    pub(super) fn clear(&mut self) {
+        (self.written, self.end) = (0, 0);
+    }
+
     /// Copies the frame behind the others. False: there is no room, nothing happened.
     #[inline]
     pub(super) fn put(&mut self, frame: &Frame) -> bool {

@@ -241,6 +241,37 @@ fn an_impossible_virtio_header_is_refused() {
 }
 
 #[test]
+fn the_second_word_may_be_there_in_one_direction_only() {
+    let (mut bench, mut peer) = Bench::pair(Framing::VnetHeader);
+    bench.port = bench.port.sending(Framing::Plain).receiving_at_most(100);
+    bench.up();
+    peer.write_all(b"\0\0\0\x02\0\0\0\0hi").unwrap();
+    assert_eq!(bench.frames(1), [b"hi"]);
+    assert_eq!(bench.send(&[b"hello".to_vec(), vec![7; 1000]]), 2, "the bound is for what is received");
+    assert!(bench.port.flush());
+    read_all(&mut peer, &[b"hello".to_vec(), vec![7; 1000]]);
+    peer.write_all(&[0, 0, 0, 101]).unwrap();
+    let LinkEvent::Refused { reason } = bench.event() else { panic!("not refused") };
+    assert!(reason.contains("a frame length of 101, legal are 1 to 100 bytes"), "{reason}");
+}
+
+#[test]
+fn what_was_meant_for_the_last_peer_can_be_forgotten_and_only_between_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, address) = socket_path(&folder);
+    let mut bench = Bench::on(&format!("{address},listen"));
+    assert_eq!(bench.port.next_attempt(), None, "readiness tells");
+    bench.send(&[b"nobody".to_vec()]);
+    bench.port.forget_unsent();
+    let mut peer = UnixStream::connect(&path).unwrap();
+    bench.up();
+    bench.send(&[b"somebody".to_vec()]);
+    bench.port.forget_unsent();
+    assert!(bench.port.flush());
+    assert_eq!(read_frame(&mut peer), b"somebody");
+}
+
+#[test]
 fn an_empty_pool_leaves_the_frame_in_the_port() {
     let (mut bench, mut peer) = Bench::pair(Framing::Plain);
     bench.pool = FramePool::new(PoolSettings { small: 1, mtu: 0, jumbo: 0, gso: 0 }).unwrap();
@@ -393,6 +424,7 @@ fn connecting_is_tried_every_200_ms() {
     assert_eq!(bench.poll().0, RxState::Down);
     assert!(bench.port.obstacle().unwrap().starts_with(&format!("cannot connect to {address}: ")));
     assert!(bench.port.readiness().is_none());
+    assert_eq!(bench.port.next_attempt(), Some(bench.now + 200 * MS));
     let server = UnixListener::bind(&path).unwrap();
     (0..199).for_each(|_| assert_eq!(bench.poll().0, RxState::Down, "not yet"));
     assert_eq!(bench.poll().0, RxState::Empty);

@@ -1,0 +1,116 @@
+//! What `colo compare` and `colo demo` share: ports, metrics, signals, the end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use pmd_tap::{ChardevPort, ChardevSettings, Port, ReplayPort};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{CompareOptions, Format, UsageError, print, print_json};
+use crate::checkpoint::{Backend, NoBackend, NotifyBackend};
+use crate::config::{CheckpointBackend, CommitAfter, PortAddress, Settings};
+use crate::metrics::{MetricsServer, Source};
+use crate::runtime::{Engine, EnginePorts};
+use crate::summary::Summary;
+
+/// How often the main thread looks for signals.
+const SIGNAL_TICK: Duration = Duration::from_millis(50);
+
+/// Runs `colo compare` until a signal ends it.
+pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
+    // Before anything is opened, so that no signal finds the default action.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+    let ports = EnginePorts {
+        primary: open_input(&options.ports.primary_in)?,
+        secondary: open_input(&options.ports.secondary_in)?,
+        out: open_output(&options.ports.out)?,
+    };
+    let engine = Engine::start(&options.settings, ports, backend(&options.settings)?)?;
+    let metrics = serve_metrics(&options.settings, engine.source())?;
+    tracing::info!(
+        "comparing {} with {} into {}",
+        options.ports.primary_in,
+        options.ports.secondary_in,
+        options.ports.out
+    );
+    let mut failed = false;
+    'running: loop {
+        for signal in signals.pending() {
+            if signal == SIGHUP {
+                tracing::warn!("SIGHUP: nothing can be reloaded yet; restart to change settings");
+            } else {
+                break 'running;
+            }
+        }
+        failed = engine.has_failed();
+        if failed {
+            break;
+        }
+        std::thread::sleep(SIGNAL_TICK);
+    }
+    tracing::info!("ending: what has left goes out, nothing new comes in");
+    let summary = Summary::new(engine.stop());
+    drop(metrics);
+    match options.format {
+        Format::Text => print(&summary.to_text())?,
+        Format::Json => print_json(&summary.to_json().into())?,
+    }
+    anyhow::ensure!(
+        !failed,
+        "a thread of the engine ended by itself: this is a fault of colo, please report it"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who takes checkpoints.
+fn backend(settings: &Settings) -> anyhow::Result<Box<dyn Backend>> {
+    Ok(match &settings.checkpoint.backend {
+        CheckpointBackend::None => Box::new(NoBackend::new(match settings.checkpoint.none_commit_after {
+            CommitAfter::After(after) => Some(after),
+            CommitAfter::Never => None,
+        })),
+        CheckpointBackend::Notify(address) => {
+            let framing = if settings.ports.vnet_hdr_support {
+                pmd_tap::Framing::VnetHeader
+            } else {
+                pmd_tap::Framing::Plain
+            };
+            Box::new(NotifyBackend::new(address, framing).map_err(|error| UsageError(error.to_string()))?)
+        }
+    })
+}
+
+/// Starts the metrics server, unless it is off.
+pub(super) fn serve_metrics(settings: &Settings, source: Source) -> anyhow::Result<Option<MetricsServer>> {
+    let Some(address) = settings.metrics else { return Ok(None) };
+    let server = MetricsServer::start(address, source).map_err(|error| UsageError(error.to_string()))?;
+    tracing::info!("metrics at http://{}/metrics", server.address());
+    Ok(Some(server))
+}
+
+fn open_input(address: &PortAddress) -> anyhow::Result<Box<dyn Port>> {
+    match address {
+        PortAddress::Chardev(address) => open_chardev(address),
+        PortAddress::Pcap(path) => {
+            Ok(Box::new(ReplayPort::input(path).map_err(|error| UsageError(error.to_string()))?))
+        }
+    }
+}
+
+fn open_output(address: &PortAddress) -> anyhow::Result<Box<dyn Port>> {
+    match address {
+        PortAddress::Chardev(address) => open_chardev(address),
+        PortAddress::Pcap(path) => {
+            Ok(Box::new(ReplayPort::output(path).map_err(|error| UsageError(error.to_string()))?))
+        }
+    }
+}
+
+/// What a socket port cannot do at its start is a mistake in its address: a path that is taken, a host nobody knows.
+fn open_chardev(address: &str) -> anyhow::Result<Box<dyn Port>> {
+    let usage = |error: pmd_tap::PortError| UsageError(error.to_string());
+    let settings: ChardevSettings = address.parse().map_err(usage)?;
+    Ok(Box::new(ChardevPort::new(&settings).map_err(usage)?))
+}

@@ -1,0 +1,319 @@
+//! The control thread: causes → lifecycle → back end → boundary → commit → flush.
+//!
+//! ```text
+//! idle --Paused--> marking --both inputs marked--> paused --Committed--> flushing --all shards--> idle
+//! idle --Committed (one message for both)--> marking, committed ------------------------^
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use pmd_tap::{LinkEvent, Nanos};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::shared::{PortRole, Shared};
+use crate::checkpoint::{Backend, BackendEvent, Lifecycle, Request};
+use crate::metrics::{Checkpoints, Requested};
+use crate::verdict::{Cause, Detail, Reason};
+
+/// Longest wait, so that nothing depends on a wake-up alone.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// Link notes and mismatches said in a log, per second at most.
+const LOG_LINES_PER_SECOND: u32 = 20;
+
+/// What a scrape sees of the control thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ControlCounters {
+    pub(super) checkpoints: Checkpoints,
+    pub(super) up: [bool; 3],
+    pub(super) refused: u64,
+    pub(super) connections_refused: u64,
+}
+
+/// Where a checkpoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// The inputs are told to mark the end of the epoch.
+    Marking {
+        marks: u64,
+        committed: Committed,
+    },
+    /// They have; the commit is to come.
+    Paused,
+    /// The shards are told to flush.
+    Flushing {
+        flushes: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Committed {
+    Yes,
+    NotYet,
+}
+
+/// The control thread.
+pub(super) struct Control {
+    shared: Arc<Shared>,
+    lifecycle: Lifecycle,
+    backend: Box<dyn Backend>,
+    counters: Arc<Mutex<ControlCounters>>,
+    phase: Phase,
+    epoch: u32,
+    inputs: u64,
+    shards: u64,
+    requested_at: Option<Nanos>,
+    log: LogBudget,
+}
+
+impl Control {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lifecycle: Lifecycle,
+        backend: Box<dyn Backend>,
+        counters: Arc<Mutex<ControlCounters>>,
+        shards: usize,
+    ) -> Self {
+        Self {
+            shared,
+            lifecycle,
+            backend,
+            counters,
+            phase: Phase::Idle,
+            epoch: 0,
+            inputs: 2,
+            shards: u64::try_from(shards).unwrap_or(1),
+            requested_at: None,
+            log: LogBudget::default(),
+        }
+    }
+
+    /// Runs until the engine is stopped.
+    pub(super) fn run(mut self) {
+        while !self.shared.is_stopping() {
+            let now = self.shared.clock.now();
+            self.heed_links(now);
+            self.heed_causes(now);
+            self.poll_lifecycle(now);
+            self.poll_phase(now);
+            self.wait();
+        }
+    }
+
+    fn counters(&self) -> std::sync::MutexGuard<'_, ControlCounters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heed_links(&mut self, now: Nanos) {
+        while let Some((role, event)) = self.shared.next_link() {
+            let port = role.label();
+            let place = match role {
+                PortRole::Primary => 0,
+                PortRole::Secondary => 1,
+                PortRole::Out => 2,
+            };
+            let up = matches!(event, LinkEvent::Up { .. });
+            {
+                let mut counters = self.counters();
+                counters.up[place] = up;
+                counters.refused += u64::from(matches!(event, LinkEvent::Refused { .. }));
+            }
+            if !self.log.allows(now) {
+                continue;
+            }
+            match event {
+                LinkEvent::Up { peer } => tracing::info!("{port} is up: {peer}"),
+                LinkEvent::Down { reason } => tracing::warn!("{port} is down: {reason}"),
+                LinkEvent::Refused { reason } => tracing::warn!("{port}: connection closed: {reason}"),
+            }
+        }
+    }
+
+    fn heed_causes(&mut self, now: Nanos) {
+        while let Some((epoch, cause)) = self.shared.next_cause() {
+            self.count_cause(&cause);
+            // A flush has answered what was found before it.
+            if epoch != self.epoch {
+                self.absorb(cause.reason);
+                continue;
+            }
+            self.log_cause(&cause, now);
+            let absorbed = self.lifecycle.absorbed();
+            let request = self.lifecycle.handle_cause(cause, now);
+            if self.lifecycle.absorbed() != absorbed {
+                self.absorb(cause.reason);
+            }
+            self.request(request);
+        }
+    }
+
+    fn count_cause(&self, cause: &Cause) {
+        self.counters().connections_refused += u64::from(cause.reason == Reason::TableFull);
+    }
+
+    fn absorb(&self, reason: Reason) {
+        *reason_cell(&mut self.counters().checkpoints.absorbed, reason) += 1;
+    }
+
+    fn log_cause(&mut self, cause: &Cause, now: Nanos) {
+        if !self.log.allows(now) {
+            return;
+        }
+        let flow = cause.flow.map_or_else(|| "all flows".to_owned(), |flow| flow.to_string());
+        match cause.detail {
+            Detail::Mismatch { kind, offset, .. } => {
+                tracing::debug!("{flow}: {} at offset {offset}", kind.label());
+            }
+            Detail::Timeout { side, waits_for, .. } => {
+                tracing::debug!("{flow}: a {side} frame waited too long for: {}", waits_for.label());
+            }
+            Detail::Bound { limit } => tracing::warn!("{flow}: {limit} is reached"),
+            Detail::None => {}
+        }
+    }
+
+    fn poll_lifecycle(&mut self, now: Nanos) {
+        let deferred = self.lifecycle.poll_deferred(now);
+        self.request(deferred);
+        let periodic = self.lifecycle.poll_periodic(now);
+        self.request(periodic);
+    }
+
+    fn request(&mut self, request: Option<Request>) {
+        let Some(request) = request else { return };
+        *reason_cell(&mut self.counters().checkpoints.requested, request.cause.reason) += 1;
+        self.requested_at = Some(request.at);
+        self.backend.request(&request);
+    }
+
+    fn poll_phase(&mut self, now: Nanos) {
+        match self.phase {
+            Phase::Idle | Phase::Paused => self.poll_backend(now),
+            Phase::Marking { marks, committed } => {
+                if self.shared.marked() < marks {
+                    return;
+                }
+                match committed {
+                    Committed::Yes => self.flush(now),
+                    Committed::NotYet => {
+                        self.phase = Phase::Paused;
+                        self.backend.boundary_taken();
+                    }
+                }
+            }
+            Phase::Flushing { flushes } => {
+                if self.shared.flushed() >= flushes {
+                    self.phase = Phase::Idle;
+                }
+            }
+        }
+    }
+
+    fn poll_backend(&mut self, now: Nanos) {
+        while let Some(event) = self.backend.poll(now) {
+            match (event, self.phase) {
+                (BackendEvent::Note(note), _) => {
+                    if self.log.allows(now) {
+                        tracing::info!("checkpoints: {note}");
+                    }
+                    continue;
+                }
+                (BackendEvent::Paused, Phase::Idle) => self.mark(Committed::NotYet),
+                (BackendEvent::Committed, Phase::Idle) => self.mark(Committed::Yes),
+                (BackendEvent::Committed, Phase::Paused) => self.flush(now),
+                // Paused twice is paused.
+                (BackendEvent::Paused | BackendEvent::Committed, _) => continue,
+            }
+            return;
+        }
+    }
+
+    fn mark(&mut self, committed: Committed) {
+        self.phase = Phase::Marking { marks: self.shared.marked() + self.inputs, committed };
+        self.shared.set_boundary(self.epoch.wrapping_add(1));
+    }
+
+    fn flush(&mut self, now: Nanos) {
+        self.phase = Phase::Flushing { flushes: self.shared.flushed() + self.shards };
+        self.epoch = self.epoch.wrapping_add(1);
+        self.lifecycle.handle_commit(now);
+        let requested_at = self.requested_at.take();
+        {
+            let mut counters = self.counters();
+            counters.checkpoints.completed += 1;
+            if let Some(requested_at) = requested_at {
+                counters.checkpoints.duration_ns.saturating_record(now.nanos_since(requested_at));
+            }
+            counters.checkpoints.last_commit_unix = unix_time();
+        }
+        self.shared.set_committed(self.epoch);
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&self) {
+        self.shared.control.fall_asleep();
+        if !self.shared.has_news() && !self.is_phase_over() && !self.shared.is_stopping() {
+            let now = self.shared.clock.now();
+            let deadlines = [
+                self.lifecycle.deferred_deadline(),
+                self.lifecycle.periodic_deadline(),
+                self.backend.next_deadline(),
+            ];
+            let next = deadlines.into_iter().flatten().min();
+            let most = next.map_or(LONGEST_WAIT, |next| next.since(now).min(LONGEST_WAIT));
+            let waker = PollFd::from_borrowed_fd(self.shared.control.fd(), PollFlags::IN);
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(most.subsec_nanos()) };
+            // An interrupted wait is a short one.
+            let _ = match self.backend.readiness() {
+                Some(fd) => poll(&mut [waker, PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)),
+                None => poll(&mut [waker], Some(&timeout)),
+            };
+        }
+        self.shared.control.awake();
+    }
+
+    fn is_phase_over(&self) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Paused => false,
+            Phase::Marking { marks, .. } => self.shared.marked() >= marks,
+            Phase::Flushing { flushes } => self.shared.flushed() >= flushes,
+        }
+    }
+}
+
+/// The counter of a reason.
+pub(super) fn reason_cell(requested: &mut Requested, reason: Reason) -> &mut u64 {
+    match reason {
+        Reason::Mismatch => &mut requested.mismatch,
+        Reason::Timeout => &mut requested.timeout,
+        Reason::QueueFull => &mut requested.queue_full,
+        Reason::TableFull => &mut requested.table_full,
+        Reason::Periodic => &mut requested.periodic,
+        Reason::Operator => &mut requested.operator,
+    }
+}
+
+/// For people and Prometheus only: nothing is decided by the wall clock.
+#[expect(clippy::disallowed_methods)]
+fn unix_time() -> Option<Duration> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()
+}
+
+/// So many log lines a second: a guest must not fill a disk.
+#[derive(Debug, Default)]
+struct LogBudget {
+    second: u64,
+    lines: u32,
+}
+
+impl LogBudget {
+    fn allows(&mut self, now: Nanos) -> bool {
+        let second = now.0 / 1_000_000_000;
+        if second != self.second {
+            *self = Self { second, lines: 0 };
+        }
+        self.lines += 1;
+        self.lines <= LOG_LINES_PER_SECOND
+    }
+}

@@ -1,0 +1,601 @@
+//! One thread of the data plane: inputs → shard → output, whichever of them it has.
+//!
+//! In `workers` mode a core has a shard, and some have an input or the output as well. In `pipeline` mode one core has
+//! the ports and the others a shard each. The loop is the same.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pmd_tap::{Clock, Frame, FramePool, Nanos, RxState};
+
+use super::rings::Rings;
+use super::shared::{PortRole, Shared};
+use super::sleep::{self, OutputState, Rest};
+use crate::config::PollMode;
+use crate::flow::ShardId;
+use crate::metrics::ReleaseLatency;
+use crate::ring::Ring;
+use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
+use crate::shard::{Flushed, Shard, Work};
+use crate::side::{BySide, Side};
+use crate::stats::{Counters, drop_cell, latency_of, release_cell, verdict_cells};
+use crate::tx::{Feed, OutItem, OutQueue, Output};
+use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
+
+/// Frames flushed in one iteration, so that a core with a large flush still polls its ports.
+const FLUSH_STEP: usize = 1024;
+/// Bursts read of an input while its boundary is due, at most: what a socket holds, several times over.
+const DRAIN_BURSTS: usize = 8192;
+/// How often a core copies its counters out, and its latencies.
+const PUBLISH: Duration = Duration::from_millis(20);
+const PUBLISH_LATENCY: Duration = Duration::from_millis(250);
+/// How long an ending engine tries to push out what has left.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Longest sleep of a core without timers.
+const DEFAULT_TICK: Duration = Duration::from_millis(10);
+
+/// What a scrape sees of a core.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    pub(super) counters: Counters,
+    pub(super) latency: ReleaseLatency,
+}
+
+/// A shard and what its core keeps for it.
+#[derive(Debug)]
+pub(super) struct ShardSeat {
+    pub(super) shard: Shard,
+    /// The epoch whose end each side has shown; frames behind it wait for the flush.
+    marked: BySide<u32>,
+    /// Epochs flushed.
+    epoch: u32,
+    flushing: Flushing,
+    next_tick: Nanos,
+    tick: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flushing {
+    No,
+    Yes,
+}
+
+impl ShardSeat {
+    pub(super) fn new(shard: Shard, tick: Duration) -> Self {
+        Self {
+            shard,
+            marked: BySide::default(),
+            epoch: 0,
+            flushing: Flushing::No,
+            next_tick: Nanos::ZERO,
+            tick,
+        }
+    }
+
+    /// Whether frames of a side must wait for a flush.
+    #[inline(always)]
+    fn is_blocked(&self, side: Side) -> bool {
+        self.marked[side] != self.epoch
+    }
+}
+
+/// Everything one thread works on.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) index: usize,
+    pub(super) inputs: Vec<Input>,
+    pub(super) seat: Option<ShardSeat>,
+    pub(super) output: Option<Output>,
+    pub(super) queue: OutQueue,
+    /// For the output's port, when the core has no input.
+    pub(super) spare_pool: FramePool,
+    pub(super) own: WorkBurst,
+    pub(super) counters: Counters,
+    pub(super) latency: ReleaseLatency,
+    pub(super) published: Arc<Mutex<Published>>,
+    pub(super) poll: PollMode,
+}
+
+/// What a core shares with the others, and its way to them.
+struct Env<'a> {
+    shared: &'a Shared,
+    rings: &'a Rings,
+    lanes: BySide<Vec<Lane<'a>>>,
+    feeds: Vec<Feed<'a>>,
+}
+
+impl Env<'_> {
+    fn wake(&self, core: usize) {
+        if let Some(waker) = self.shared.cores.get(core) {
+            waker.wake();
+        }
+    }
+
+    fn wake_shard(&self, shard: ShardId) {
+        if let Some(core) = self.rings.core_of(shard) {
+            self.wake(core);
+        }
+    }
+}
+
+/// Where the shard's decisions go while this core works.
+struct CoreSink<'a> {
+    now: Nanos,
+    epoch: u32,
+    queue: &'a mut OutQueue,
+    counters: &'a mut Counters,
+    latency: &'a mut ReleaseLatency,
+    pool: Option<&'a mut FramePool>,
+    shared: &'a Shared,
+}
+
+impl Sink for CoreSink<'_> {
+    #[inline(always)]
+    fn release(&mut self, frame: Frame, why: Release) {
+        *release_cell(&mut self.counters.released, why) += 1;
+        if let Some(recorder) = latency_of(self.latency, why) {
+            recorder.saturating_record(self.now.nanos_since(frame.arrival()));
+        }
+        self.queue.push(OutItem::Frame(frame));
+    }
+
+    #[inline(always)]
+    fn discard(&mut self, frame: Frame, why: Discard) {
+        *drop_cell(&mut self.counters.dropped, why) += 1;
+        if let Some(pool) = &mut self.pool {
+            pool.recycle(frame);
+        }
+    }
+
+    fn ask(&mut self, cause: Cause) {
+        if let Some(flow) = &cause.flow {
+            let cells = verdict_cells(&mut self.counters.verdicts, flow);
+            cells.mismatch += u64::from(cause.reason == Reason::Mismatch);
+            cells.timeout += u64::from(cause.reason == Reason::Timeout);
+        }
+        self.shared.ask(self.epoch, cause);
+    }
+}
+
+/// What an iteration came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Work,
+    Nothing,
+}
+
+impl Found {
+    fn note(&mut self, found: bool) {
+        if found {
+            *self = Self::Work;
+        }
+    }
+}
+
+impl Core {
+    /// Runs until the engine is stopped and what has left is out.
+    pub(super) fn run(mut self, shared: &Shared, rings: &Rings) {
+        let env = Env { shared, rings, lanes: rings.lanes(self.index), feeds: rings.feeds(self.index) };
+        let mut rest = Rest::new(self.poll);
+        let mut publish = Publisher::default();
+        let mut ending = Ending::default();
+        loop {
+            let now = shared.clock.now();
+            let found = self.step(now, &env);
+            publish.publish_due(&mut self, now, rings);
+            if shared.is_stopping() && self.has_ended(&mut ending, now, &env) {
+                break;
+            }
+            self.account(found, now, &shared.clock);
+            match found {
+                Found::Work => rest.is_fresh(now),
+                Found::Nothing if rest.is_tired(now) => {
+                    publish.publish_all(&mut self, rings);
+                    self.sleep(&env);
+                    rest.is_fresh(shared.clock.now());
+                }
+                Found::Nothing => {}
+            }
+        }
+        publish.publish_last(&mut self, rings);
+    }
+
+    /// One iteration: a burst of each input, what is in the rings, timers, the output.
+    fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
+        let mut found = Found::Nothing;
+        for input in 0..self.inputs.len() {
+            found.note(self.poll_input(input, now, env));
+        }
+        for side in Side::BOTH {
+            found.note(self.poll_ring(side, now, env));
+        }
+        found.note(self.poll_flush(now, env));
+        self.poll_timers(now, env);
+        found.note(self.poll_output(now, env));
+        found
+    }
+
+    /// Receives of one input, or marks its boundary.
+    fn poll_input(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> bool {
+        let input = &mut self.inputs[at];
+        let side = input.side();
+        while let Some(event) = input.port().poll_link() {
+            env.shared.tell_link(role_of(side), event);
+        }
+        if !input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard)) {
+            return true;
+        }
+        if env.shared.is_stopping() {
+            return false;
+        }
+        let boundary = env.shared.boundary();
+        if input.must_mark(boundary) {
+            self.mark_boundary(at, boundary, now, env);
+            return true;
+        }
+        if self.seat.as_ref().is_some_and(|seat| seat.is_blocked(side)) {
+            return false;
+        }
+        self.receive(at, now, env) != RxOutcome::Nothing
+    }
+
+    /// One burst: to the shard, or gathered for the rings.
+    fn receive(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> RxOutcome {
+        let input = &mut self.inputs[at];
+        let side = input.side();
+        let before = input.last_pressure();
+        let pressure = input.pressure();
+        if pressure != Pressure::Low && before == Pressure::Low {
+            ask_for_room(now, env);
+        }
+        if pressure == Pressure::Full && side == Side::Primary {
+            self.counters.reading_stops += u64::from(before != Pressure::Full);
+            return RxOutcome::Nothing;
+        }
+        let (received, _) = input.received();
+        let state = input.poll(now, &env.lanes[side], &mut self.own);
+        let any = input.received().0 != received;
+        input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
+        if state == RxState::PoolEmpty {
+            ask_for_room(now, env);
+        }
+        let mut own = std::mem::take(&mut self.own);
+        self.handle_burst(side, &mut own, now, env);
+        self.own = own;
+        match (any, state) {
+            (true, RxState::More) => RxOutcome::More,
+            (true, _) => RxOutcome::Last,
+            (false, _) => RxOutcome::Nothing,
+        }
+    }
+
+    /// Reads what the input has, which belongs to the old epoch, and marks its end.
+    fn mark_boundary(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
+        while !self.inputs[at].has_marked(boundary) {
+            if self.inputs[at].count_drained(DRAIN_BURSTS) || self.receive(at, now, env) != RxOutcome::More {
+                break;
+            }
+            if self.inputs[at].has_gathered() {
+                // A ring is full: its core must go on first. The rest follows in the next iteration.
+                return;
+            }
+        }
+        if self.inputs[at].has_gathered() {
+            return;
+        }
+        let (input, seat) = (&mut self.inputs[at], &mut self.seat);
+        let side = input.side();
+        let tell_own = || {
+            if let Some(seat) = seat {
+                seat.marked[side] = boundary;
+            }
+        };
+        if input.mark(boundary, &env.lanes[side], tell_own, |shard| env.wake_shard(shard)) {
+            env.shared.count_marked();
+        }
+    }
+
+    /// Frames from another core's input.
+    fn poll_ring(&mut self, side: Side, now: Nanos, env: &Env<'_>) -> bool {
+        let Some(ring) = env.rings.shard_input(self.index, side) else { return false };
+        let mut found = false;
+        // As many as are there now, so that an input that never pauses cannot keep the core here.
+        for _ in 0..ring.len() {
+            if self.seat.as_ref().is_none_or(|seat| seat.is_blocked(side)) {
+                break;
+            }
+            match ring.pop() {
+                Some(RingItem::Frames(mut burst)) => self.handle_burst(side, &mut burst, now, env),
+                Some(RingItem::Mark(epoch)) => {
+                    if let Some(seat) = &mut self.seat {
+                        seat.marked[side] = epoch;
+                    }
+                }
+                None => break,
+            }
+            found = true;
+        }
+        found
+    }
+
+    /// The shard, and where its decisions go.
+    #[inline(always)]
+    fn desk<'a>(&'a mut self, now: Nanos, env: &'a Env<'_>) -> Option<(&'a mut ShardSeat, CoreSink<'a>)> {
+        let seat = self.seat.as_mut()?;
+        let sink = CoreSink {
+            now,
+            epoch: seat.epoch,
+            queue: &mut self.queue,
+            counters: &mut self.counters,
+            latency: &mut self.latency,
+            pool: pool_for_drops(&mut self.inputs),
+            shared: env.shared,
+        };
+        Some((seat, sink))
+    }
+
+    /// Walks a burst through the shard.
+    fn handle_burst(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, env: &Env<'_>) {
+        let Some((seat, mut sink)) = self.desk(now, env) else { return };
+        for work in burst.iter() {
+            seat.shard.prefetch(work);
+        }
+        for work in burst.drain(..) {
+            handle_one(&mut seat.shard, side, work, now, &mut sink);
+        }
+    }
+
+    /// Flushes when both sides' boundaries are here and the checkpoint was committed.
+    fn poll_flush(&mut self, now: Nanos, env: &Env<'_>) -> bool {
+        let Some((seat, mut sink)) = self.desk(now, env) else { return false };
+        let next = seat.epoch.wrapping_add(1);
+        if seat.flushing == Flushing::No {
+            let both = seat.marked.primary == next && seat.marked.secondary == next;
+            if !both || env.shared.committed() != next {
+                return false;
+            }
+            seat.flushing = Flushing::Yes;
+            sink.queue.push(OutItem::FlushBegin);
+        }
+        if seat.shard.flush(FLUSH_STEP, now, &mut sink) == Flushed::Completely {
+            seat.flushing = Flushing::No;
+            seat.epoch = next;
+            sink.queue.push(OutItem::FlushEnd);
+            env.shared.count_flushed();
+        }
+        true
+    }
+
+    fn poll_timers(&mut self, now: Nanos, env: &Env<'_>) {
+        let Some((seat, mut sink)) = self.desk(now, env) else { return };
+        if now >= seat.next_tick && seat.flushing == Flushing::No {
+            seat.next_tick = now + seat.tick;
+            seat.shard.expire(now, &mut sink);
+        }
+    }
+
+    fn poll_output(&mut self, now: Nanos, env: &Env<'_>) -> bool {
+        let Some(output) = &mut self.output else {
+            let Some(ring) = env.rings.shard_output(self.index) else { return false };
+            let moved = self.queue.hand_over(ring);
+            if moved {
+                env.wake(env.rings.output_core());
+            }
+            return moved;
+        };
+        let pool = self.inputs.first_mut().map_or(&mut self.spare_pool, Input::pool);
+        let moved = output.poll(pool, now, &mut self.queue, &env.feeds);
+        while let Some(event) = output.port().poll_link() {
+            env.shared.tell_link(PortRole::Out, event);
+        }
+        moved
+    }
+
+    /// Whether this core's part is over: inputs first, then shards, then the output.
+    fn has_ended(&mut self, ending: &mut Ending, now: Nanos, env: &Env<'_>) -> bool {
+        let deadline = *ending.deadline.get_or_insert(now + DRAIN);
+        let late = now >= deadline;
+        if !ending.inputs && (late || self.inputs.iter().all(|input| !input.has_gathered())) {
+            ending.inputs = true;
+            self.inputs.iter().for_each(|_| env.shared.input_ends());
+        }
+        let rings_empty =
+            Side::BOTH.iter().all(|side| env.rings.shard_input(self.index, *side).is_none_or(Ring::is_empty));
+        let handed_over = self.output.is_some() || self.queue.is_empty();
+        if !ending.shard
+            && ending.inputs
+            && (late || (env.shared.inputs_ended() && rings_empty && handed_over))
+        {
+            ending.shard = true;
+            if self.seat.is_some() {
+                env.shared.shard_ends();
+            }
+        }
+        let drained = match &self.output {
+            Some(output) => env.shared.shards_ended() && output.is_drained(&self.queue, &env.feeds),
+            None => true,
+        };
+        ending.shard && (late || drained)
+    }
+
+    fn account(&mut self, found: Found, started: Nanos, clock: &Clock) {
+        match found {
+            Found::Work => {
+                self.counters.busy_polls += 1;
+                self.counters.busy_ns += clock.now().nanos_since(started);
+            }
+            Found::Nothing => self.counters.idle_polls += 1,
+        }
+    }
+
+    /// Sleeps until a port is ready, another core has something, or a tick is over.
+    fn sleep(&mut self, env: &Env<'_>) {
+        let Some(waker) = env.shared.cores.get(self.index) else { return };
+        waker.fall_asleep();
+        if !self.has_news(env) {
+            let state = OutputState::from(self.output.as_ref().is_some_and(Output::is_blocked));
+            let output = self.output.as_ref().and_then(Output::readiness);
+            let tick = self.seat.as_ref().map_or(DEFAULT_TICK, |seat| seat.tick);
+            sleep::wait(waker.fd(), self.inputs.iter().filter_map(Input::readiness), output, state, tick);
+            self.counters.sleeps += 1;
+        }
+        waker.awake();
+    }
+
+    /// Whether another thread has something for this core. Looked at after it said that it falls asleep, so that
+    /// nothing slips in between.
+    fn has_news(&self, env: &Env<'_>) -> bool {
+        let boundary = env.shared.boundary();
+        let frames = Side::BOTH.iter().any(|side| {
+            let blocked = self.seat.as_ref().is_some_and(|seat| seat.is_blocked(*side));
+            !blocked && env.rings.shard_input(self.index, *side).is_some_and(|ring| !ring.is_empty())
+        });
+        let commit = self.seat.as_ref().is_some_and(|seat| env.shared.committed() != seat.epoch);
+        frames
+            || commit
+            || env.rings.feeds_waiting(self.index)
+            || self.inputs.iter().any(|input| input.must_mark(boundary))
+            || env.shared.is_stopping()
+    }
+
+    fn refresh_counters(&mut self, rings: &Rings) {
+        let counters = &mut self.counters;
+        for input in &self.inputs {
+            let side = input.side();
+            (counters.received[side], counters.received_bytes[side]) = input.received();
+            counters.frames_out[side] = u64::try_from(input.frames_out()).unwrap_or(0);
+        }
+        let Some(seat) = &self.seat else { return };
+        counters.connections = u64::try_from(seat.shard.connections()).unwrap_or(0);
+        for side in Side::BOTH {
+            counters.held_frames[side] = u64::try_from(seat.shard.held_frames(side)).unwrap_or(0);
+            counters.held_bytes[side] = u64::try_from(seat.shard.held_bytes(side)).unwrap_or(0);
+            let waiting = rings.shard_input(self.index, side).map_or(0, Ring::len);
+            counters.ring_bursts[side] = u64::try_from(waiting).unwrap_or(0);
+        }
+        counters.violations += u64::from(!counters.balances());
+    }
+}
+
+/// What one receive came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RxOutcome {
+    /// Frames, and more may follow.
+    More,
+    /// Frames, and then the port was empty.
+    Last,
+    /// No frame.
+    Nothing,
+}
+
+/// How far the end of a core has come.
+#[derive(Debug, Default)]
+struct Ending {
+    deadline: Option<Nanos>,
+    inputs: bool,
+    shard: bool,
+}
+
+/// When a core copies out what it counted.
+#[derive(Debug, Default)]
+struct Publisher {
+    counters_due: Nanos,
+    latency_due: Nanos,
+}
+
+impl Publisher {
+    fn publish_due(&mut self, core: &mut Core, now: Nanos, rings: &Rings) {
+        if now < self.counters_due {
+            return;
+        }
+        self.counters_due = now + PUBLISH;
+        core.refresh_counters(rings);
+        // A scrape that is copying just now keeps what it has; the next turn brings the rest.
+        let Ok(mut published) = core.published.try_lock() else { return };
+        published.counters.clone_from(&core.counters);
+        if now >= self.latency_due {
+            self.latency_due = now + PUBLISH_LATENCY;
+            add_latency(&mut published.latency, &mut core.latency);
+        }
+    }
+
+    /// Before a sleep: nothing may stay behind for as long as nothing happens.
+    fn publish_all(&mut self, core: &mut Core, rings: &Rings) {
+        core.refresh_counters(rings);
+        if let Ok(mut published) = core.published.try_lock() {
+            published.counters.clone_from(&core.counters);
+            add_latency(&mut published.latency, &mut core.latency);
+        }
+    }
+
+    /// At the end, when waiting for a scrape costs nothing.
+    fn publish_last(&mut self, core: &mut Core, rings: &Rings) {
+        core.refresh_counters(rings);
+        let mut published = core.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        published.counters.clone_from(&core.counters);
+        add_latency(&mut published.latency, &mut core.latency);
+    }
+}
+
+/// Asks for the checkpoint that empties everything.
+fn ask_for_room(now: Nanos, env: &Env<'_>) {
+    let detail = Detail::Bound { limit: "max_held_frames" };
+    let cause = Cause { reason: Reason::QueueFull, at: now, flow: None, detail };
+    env.shared.ask(env.shared.committed(), cause);
+}
+
+/// Moves what was recorded into the published recorders.
+fn add_latency(published: &mut ReleaseLatency, local: &mut ReleaseLatency) {
+    for (to, from) in [
+        (&mut published.matched, &mut local.matched),
+        (&mut published.ack, &mut local.ack),
+        (&mut published.flush, &mut local.flush),
+    ] {
+        if !from.is_empty() {
+            // Both have the same bounds, so this cannot fail.
+            let _ = to.add(&*from);
+            from.reset();
+        }
+    }
+}
+
+/// The pool that dropped secondary frames most likely came from: the fast way home. From another pool they go home all
+/// the same.
+fn pool_for_drops(inputs: &mut [Input]) -> Option<&mut FramePool> {
+    inputs.iter_mut().rev().find(|input| input.side() == Side::Secondary).map(Input::pool)
+}
+
+fn role_of(side: Side) -> PortRole {
+    match side {
+        Side::Primary => PortRole::Primary,
+        Side::Secondary => PortRole::Secondary,
+    }
+}
+
+/// One frame through the shard, counted by protocol.
+#[inline(always)]
+fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut CoreSink<'_>) {
+    sink.counters.handled[side] += 1;
+    let Some(flow) = work.packet.flow().copied() else {
+        return shard.handle(side, work, now, sink);
+    };
+    let [released, dropped] = [total_released(sink.counters), total_dropped(sink.counters)];
+    shard.handle(side, work, now, sink);
+    let released = total_released(sink.counters) - released;
+    let dropped = total_dropped(sink.counters) - dropped;
+    let cells = verdict_cells(&mut sink.counters.verdicts, &flow);
+    cells.release += released;
+    cells.drop += dropped;
+    cells.hold += u64::from(side == Side::Primary && released == 0);
+}
+
+#[inline(always)]
+fn total_released(counters: &Counters) -> u64 {
+    counters.released.matched + counters.released.ack
+}
+
+#[inline(always)]
+fn total_dropped(counters: &Counters) -> u64 {
+    let dropped = &counters.dropped;
+    dropped.matched + dropped.stale + dropped.duplicate + dropped.over_budget
+}

@@ -1,0 +1,217 @@
+//! A running engine: threads, their wiring, their end.
+
+mod control;
+mod core;
+mod rings;
+mod scrape;
+mod shared;
+mod sleep;
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use pmd_tap::{Clock, FramePool, PoolError, PoolSettings, Port};
+
+use crate::checkpoint::{Backend, Lifecycle};
+use crate::config::{RunMode, Settings};
+use crate::flow::FlowHasher;
+use crate::metrics::{ReleaseLatency, Snapshot};
+use crate::rx::{Input, WorkBurst};
+use crate::shard::{Shard, ShardSettings};
+use crate::side::{BySide, Side};
+use crate::stats::Counters;
+use crate::tx::{OutQueue, Output};
+use crate::wiring::{lifecycle_settings, shard_settings};
+
+use control::{Control, ControlCounters};
+use core::{Core, Published, ShardSeat};
+use rings::{Plan, Rings};
+use scrape::Scrape;
+use shared::Shared;
+
+pub use shared::PortRole;
+
+/// Frames that are on their way, not held: rings, bursts, the output's hands.
+const FRAMES_UNDER_WAY: usize = 8192;
+/// Slots of a pool that only lends itself to an output.
+const SPARE_SLOTS: PoolSettings = PoolSettings { small: 32, mtu: 32, jumbo: 4, gso: 2 };
+
+/// The ports of an engine.
+pub struct EnginePorts {
+    /// What the primary sends.
+    pub primary: Box<dyn Port>,
+    /// What the secondary sends.
+    pub secondary: Box<dyn Port>,
+    /// Where released frames go.
+    pub out: Box<dyn Port>,
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No memory for frames.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A thread or an event descriptor could not be made.
+    #[error("cannot start {what}: {source}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running engine. Stops when told to, or when dropped.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    scrape: Arc<Scrape>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Takes all the memory it will ever use, starts the threads, pins them.
+    pub fn start(
+        settings: &Settings,
+        ports: EnginePorts,
+        backend: Box<dyn Backend>,
+    ) -> Result<Self, EngineError> {
+        let workers = settings.runtime.workers.max(1);
+        let plan = match settings.runtime.run_mode {
+            RunMode::Workers => Plan::workers(workers),
+            RunMode::Pipeline => Plan::pipeline(workers),
+        };
+        let failed = |what| move |source| EngineError::Start { what, source };
+        let shared = Shared::new(Clock::start(), plan.cores(), 2, plan.shards).map_err(failed("wake-ups"))?;
+        let shared = Arc::new(shared);
+        let cores = build_cores(settings, &plan, ports)?;
+        let rings = Arc::new(Rings::new(plan));
+        let counters = Arc::new(Mutex::new(ControlCounters::default()));
+        let scrape = Arc::new(Scrape {
+            shared: Arc::clone(&shared),
+            rings: Arc::clone(&rings),
+            cores: cores.iter().map(|core| Arc::clone(&core.published)).collect(),
+            control: Arc::clone(&counters),
+            max_frames: settings.limits.max_held_frames,
+        });
+        let mut engine = Self { shared: Arc::clone(&shared), scrape, threads: Vec::new() };
+        let lifecycle = Lifecycle::new(lifecycle_settings(settings), shared.clock.now());
+        let control = Control::new(Arc::clone(&shared), lifecycle, backend, counters, rings.plan().shards);
+        let pins = pins(&settings.runtime.cores);
+        for core in cores {
+            let (shared, rings) = (Arc::clone(&shared), Arc::clone(&rings));
+            let pin = (!pins.is_empty()).then(|| pins[core.index % pins.len()]);
+            let run = move || {
+                if let Some(pin) = pin {
+                    // A core that is not there for us (a container's limits) is no reason not to work.
+                    core_affinity::set_for_current(pin);
+                }
+                core.run(&shared, &rings);
+            };
+            engine.spawn(format!("colo-core-{}", engine.threads.len()), run)?;
+        }
+        engine.spawn("colo-control".to_owned(), move || control.run())?;
+        Ok(engine)
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(|source| EngineError::Start { what: "a thread", source })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// What it counts, summed.
+    pub fn snapshot(&self) -> Snapshot {
+        self.scrape.snapshot()
+    }
+
+    /// The same for a server that outlives this borrow.
+    pub fn source(&self) -> Arc<dyn Fn() -> Snapshot + Send + Sync> {
+        let scrape = Arc::clone(&self.scrape);
+        Arc::new(move || scrape.snapshot())
+    }
+
+    /// Whether a thread has ended although nobody stopped the engine: it must not go on half alive.
+    pub fn has_failed(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Takes no more frames, lets out what has left, ends the threads; what it counted.
+    pub fn stop(mut self) -> Snapshot {
+        self.end();
+        self.scrape.snapshot()
+    }
+
+    fn end(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            // Its panic has been printed by the hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn pins(cores: &[usize]) -> Vec<core_affinity::CoreId> {
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    if cores.is_empty() {
+        return available;
+    }
+    cores.iter().map(|&id| core_affinity::CoreId { id }).collect()
+}
+
+/// Makes the cores of a plan, each with what it works on.
+fn build_cores(settings: &Settings, plan: &Plan, ports: EnginePorts) -> Result<Vec<Core>, EngineError> {
+    let hasher = FlowHasher::random();
+    let whole = shard_settings(settings);
+    // A shard may get more than its share of the frames, hardly of the connections.
+    let share = ShardSettings { max_connections: whole.max_connections.div_ceil(plan.shards), ..whole };
+    let pool =
+        PoolSettings::for_frames(whole.max_held_frames + FRAMES_UNDER_WAY, settings.limits.max_gso_frames);
+    let mut inputs = BySide {
+        primary: Some((ports.primary, FramePool::new(pool)?)),
+        secondary: Some((ports.secondary, FramePool::new(pool)?)),
+    };
+    let mut out = Some(ports.out);
+    let mut cores = Vec::new();
+    for (index, shard) in plan.shard_of_core.iter().enumerate() {
+        let mut own_inputs = Vec::new();
+        for side in Side::BOTH {
+            if plan.input_core[side] == index
+                && let Some((port, pool)) = inputs[side].take()
+            {
+                own_inputs.push(Input::new(
+                    side,
+                    port,
+                    pool,
+                    hasher.clone(),
+                    whole.max_held_frames,
+                    plan.shards,
+                ));
+            }
+        }
+        cores.push(Core {
+            index,
+            inputs: own_inputs,
+            seat: shard.map(|_| ShardSeat::new(Shard::new(share, hasher.clone()), whole.tick)),
+            output: out.take_if(|_| plan.output_core == index).map(|port| Output::new(port, plan.shards)),
+            queue: OutQueue::new(pool.frames()),
+            spare_pool: FramePool::new(SPARE_SLOTS)?,
+            own: WorkBurst::new(),
+            counters: Counters::default(),
+            latency: ReleaseLatency::default(),
+            published: Arc::new(Mutex::new(Published::default())),
+            poll: settings.runtime.poll,
+        });
+    }
+    Ok(cores)
+}

@@ -1,0 +1,143 @@
+//! From what the threads count to one snapshot.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::control::{ControlCounters, reason_cell};
+use super::core::Published;
+use super::rings::Rings;
+use super::shared::{PortRole, Shared};
+use crate::metrics::{
+    CoreSnapshot, Dropped, Link, LinkState, PairSnapshot, Polls, PoolSnapshot, Released, RingSnapshot,
+    SideSnapshot, Snapshot, Verdicts,
+};
+use crate::side::Side;
+use crate::stats::Counters;
+use crate::verdict::Reason;
+
+/// Everything a snapshot is made of.
+#[derive(Debug)]
+pub(super) struct Scrape {
+    pub(super) shared: Arc<Shared>,
+    pub(super) rings: Arc<Rings>,
+    pub(super) cores: Vec<Arc<Mutex<Published>>>,
+    pub(super) control: Arc<Mutex<ControlCounters>>,
+    pub(super) max_frames: usize,
+}
+
+impl Scrape {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = self.shared.clock.now();
+        let mut snapshot = Snapshot { uptime: now.since(pmd_tap::Nanos::ZERO), ..Snapshot::default() };
+        let mut pair = PairSnapshot {
+            pair: "0".to_owned(),
+            connections_refused: control.connections_refused,
+            peers_refused: control.refused,
+            links: links(&control),
+            checkpoints: control.checkpoints,
+            ..PairSnapshot::default()
+        };
+        for reason in Reason::ALL {
+            *reason_cell(&mut pair.checkpoints.absorbed, reason) += self.shared.lost_causes(reason);
+        }
+        for (index, core) in self.cores.iter().enumerate() {
+            let published = core.lock().unwrap_or_else(PoisonError::into_inner);
+            let counters = published.counters.clone();
+            for (sum, part) in [
+                (&mut pair.release_latency.matched, &published.latency.matched),
+                (&mut pair.release_latency.ack, &published.latency.ack),
+                (&mut pair.release_latency.flush, &published.latency.flush),
+            ] {
+                // Same bounds on both sides, so this cannot fail.
+                let _ = sum.add(part);
+            }
+            drop(published);
+            add_counters(&mut pair, &counters);
+            self.add_core(&mut snapshot, index, &counters);
+        }
+        snapshot.pairs.push(pair);
+        snapshot
+    }
+
+    fn add_core(&self, snapshot: &mut Snapshot, index: usize, counters: &Counters) {
+        let core = index.to_string();
+        snapshot.cores.push(CoreSnapshot {
+            core: core.clone(),
+            busy: std::time::Duration::from_nanos(counters.busy_ns),
+            polls: Polls { busy: counters.busy_polls, idle: counters.idle_polls, sleep: counters.sleeps },
+        });
+        let plan = self.rings.plan();
+        let capacity = u64::try_from(self.max_frames).unwrap_or(u64::MAX);
+        for side in Side::BOTH {
+            if plan.input_core[side] == index {
+                snapshot.pools.push(PoolSnapshot {
+                    core: core.clone(),
+                    pool: side.label().to_owned(),
+                    free: capacity.saturating_sub(counters.frames_out[side]),
+                    capacity,
+                });
+            }
+            if let Some(ring) = self.rings.shard_input(index, side) {
+                snapshot.rings.push(RingSnapshot {
+                    ring: format!("core{}>core{index} {side}", plan.input_core[side]),
+                    bursts: u64::try_from(ring.len()).unwrap_or(0),
+                    capacity: u64::try_from(ring.capacity()).unwrap_or(0),
+                });
+            }
+        }
+    }
+}
+
+fn links(control: &ControlCounters) -> Vec<Link> {
+    [PortRole::Primary, PortRole::Secondary, PortRole::Out]
+        .into_iter()
+        .zip(control.up)
+        .map(|(role, up)| Link {
+            port: role.label(),
+            state: if up { LinkState::Up } else { LinkState::Down },
+        })
+        .collect()
+}
+
+fn add_counters(pair: &mut PairSnapshot, counters: &Counters) {
+    for (sum, side) in [(&mut pair.primary, Side::Primary), (&mut pair.secondary, Side::Secondary)] {
+        add_side(sum, side, counters);
+    }
+    let Released { matched, ack, pass, flush } = counters.released;
+    pair.released.matched += matched;
+    pair.released.ack += ack;
+    pair.released.pass += pass;
+    pair.released.flush += flush;
+    let Dropped { matched, pass, flush, stale, duplicate, over_budget } = counters.dropped;
+    let dropped = &mut pair.secondary.dropped;
+    dropped.matched += matched;
+    dropped.pass += pass;
+    dropped.flush += flush;
+    dropped.stale += stale;
+    dropped.duplicate += duplicate;
+    dropped.over_budget += over_budget;
+    let verdicts = &mut pair.verdicts;
+    for (sum, part) in [
+        (&mut verdicts.tcp, counters.verdicts.tcp),
+        (&mut verdicts.udp, counters.verdicts.udp),
+        (&mut verdicts.icmp, counters.verdicts.icmp),
+        (&mut verdicts.other, counters.verdicts.other),
+    ] {
+        let Verdicts { release, hold, drop, mismatch, timeout } = part;
+        sum.release += release;
+        sum.hold += hold;
+        sum.drop += drop;
+        sum.mismatch += mismatch;
+        sum.timeout += timeout;
+    }
+    pair.reading_stops += counters.reading_stops;
+    pair.connections += counters.connections;
+    pair.invariant_violations += counters.violations;
+}
+
+fn add_side(sum: &mut SideSnapshot, side: Side, counters: &Counters) {
+    sum.frames += counters.received[side];
+    sum.bytes += counters.received_bytes[side];
+    sum.held_frames += counters.held_frames[side];
+    sum.held_bytes += counters.held_bytes[side];
+}

@@ -1,0 +1,220 @@
+//! What the cores of a running engine share: the epoch boundary, causes on their way to the control thread, the end.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use pmd_tap::{Clock, LinkEvent};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::verdict::{Cause, Reason};
+
+/// Causes that may wait for the control thread. More are counted and absorbed: one checkpoint answers them all.
+const CAUSES: usize = 256;
+/// Link events that may wait for the control thread.
+const LINK_EVENTS: usize = 64;
+
+/// Wakes a thread that sleeps in `poll`.
+#[derive(Debug)]
+pub(super) struct Waker {
+    fd: OwnedFd,
+    asleep: AtomicBool,
+}
+
+impl Waker {
+    pub(super) fn new() -> std::io::Result<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { fd, asleep: AtomicBool::new(false) })
+    }
+
+    /// Says that the thread is about to sleep. It must look for work once more before it does.
+    pub(super) fn fall_asleep(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that the thread is awake, and forgets what woke it.
+    pub(super) fn awake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        let _ = rustix::io::read(&self.fd, &mut [0_u8; 8]);
+    }
+
+    /// Wakes the thread if it sleeps.
+    pub(super) fn wake(&self) {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            let _ = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
+        }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Which port a link event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortRole {
+    /// `primary_in`.
+    Primary,
+    /// `secondary_in`.
+    Secondary,
+    /// `out`.
+    Out,
+}
+
+impl PortRole {
+    /// As a label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Primary => "primary_in",
+            Self::Secondary => "secondary_in",
+            Self::Out => "out",
+        }
+    }
+}
+
+/// Shared by all threads of one engine.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    /// The epoch whose end the inputs are to mark.
+    boundary: AtomicU32,
+    /// The epoch whose end was committed.
+    committed: AtomicU32,
+    /// Inputs that have marked the boundary, and shards that have flushed, counted up for ever.
+    marked: AtomicU64,
+    flushed: AtomicU64,
+    stopping: AtomicBool,
+    running_inputs: AtomicUsize,
+    running_shards: AtomicUsize,
+    causes: ArrayQueue<(u32, Cause)>,
+    /// Causes that found no room, by reason.
+    lost_causes: [AtomicU64; Reason::ALL.len()],
+    links: ArrayQueue<(PortRole, LinkEvent)>,
+    pub(super) control: Waker,
+    pub(super) cores: Vec<Waker>,
+}
+
+impl Shared {
+    pub(super) fn new(clock: Clock, cores: usize, inputs: usize, shards: usize) -> std::io::Result<Self> {
+        Ok(Self {
+            clock,
+            boundary: AtomicU32::new(0),
+            committed: AtomicU32::new(0),
+            marked: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            running_inputs: AtomicUsize::new(inputs),
+            running_shards: AtomicUsize::new(shards),
+            causes: ArrayQueue::new(CAUSES),
+            lost_causes: Default::default(),
+            links: ArrayQueue::new(LINK_EVENTS),
+            control: Waker::new()?,
+            cores: (0..cores).map(|_| Waker::new()).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn wake_cores(&self) {
+        self.cores.iter().for_each(Waker::wake);
+    }
+
+    /// Asks the inputs to mark the end of `epoch`.
+    pub(super) fn set_boundary(&self, epoch: u32) {
+        self.boundary.store(epoch, Ordering::Release);
+        self.wake_cores();
+    }
+
+    #[inline(always)]
+    pub(super) fn boundary(&self) -> u32 {
+        self.boundary.load(Ordering::Acquire)
+    }
+
+    /// Tells the shards that `epoch` was committed.
+    pub(super) fn set_committed(&self, epoch: u32) {
+        self.committed.store(epoch, Ordering::Release);
+        self.wake_cores();
+    }
+
+    #[inline(always)]
+    pub(super) fn committed(&self) -> u32 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn count_marked(&self) {
+        self.marked.fetch_add(1, Ordering::AcqRel);
+        self.control.wake();
+    }
+
+    pub(super) fn marked(&self) -> u64 {
+        self.marked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn count_flushed(&self) {
+        self.flushed.fetch_add(1, Ordering::AcqRel);
+        self.control.wake();
+    }
+
+    pub(super) fn flushed(&self) -> u64 {
+        self.flushed.load(Ordering::Acquire)
+    }
+
+    /// Hands a cause of `epoch` to the control thread.
+    pub(super) fn ask(&self, epoch: u32, cause: Cause) {
+        if self.causes.push((epoch, cause)).is_err() {
+            self.lost_causes[cause.reason.index()].fetch_add(1, Ordering::Relaxed);
+        }
+        self.control.wake();
+    }
+
+    pub(super) fn next_cause(&self) -> Option<(u32, Cause)> {
+        self.causes.pop()
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        !self.causes.is_empty() || !self.links.is_empty()
+    }
+
+    /// Causes of a reason that found no room.
+    pub(super) fn lost_causes(&self, reason: Reason) -> u64 {
+        self.lost_causes[reason.index()].load(Ordering::Relaxed)
+    }
+
+    /// Tells the control thread of a link. An event that finds no room is lost: it is for the log.
+    pub(super) fn tell_link(&self, role: PortRole, event: LinkEvent) {
+        let _ = self.links.push((role, event));
+        self.control.wake();
+    }
+
+    pub(super) fn next_link(&self) -> Option<(PortRole, LinkEvent)> {
+        self.links.pop()
+    }
+
+    /// Asks everybody to finish.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.wake_cores();
+        self.control.wake();
+    }
+
+    #[inline(always)]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn input_ends(&self) {
+        self.running_inputs.fetch_sub(1, Ordering::AcqRel);
+        self.wake_cores();
+    }
+
+    pub(super) fn inputs_ended(&self) -> bool {
+        self.running_inputs.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn shard_ends(&self) {
+        self.running_shards.fetch_sub(1, Ordering::AcqRel);
+        self.wake_cores();
+    }
+
+    pub(super) fn shards_ended(&self) -> bool {
+        self.running_shards.load(Ordering::Acquire) == 0
+    }
+}

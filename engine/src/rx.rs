@@ -1,0 +1,257 @@
+//! The receive side of a core: port → burst → parse → hash → shard.
+//!
+//! Frames of the core's own shard are handed over at once; those of other shards gather in a burst each and go through
+//! that shard's ring.
+
+use std::os::fd::BorrowedFd;
+
+use arrayvec::ArrayVec;
+use pmd_tap::{BURST_FRAMES, Burst, FramePool, Nanos, Port, RxState};
+
+use crate::flow::{FlowHasher, ShardId};
+use crate::ring::Ring;
+use crate::shard::{Budget, Work};
+use crate::side::Side;
+use crate::wire::Packet;
+
+/// Frames on their way to one shard.
+pub type WorkBurst = ArrayVec<Work, BURST_FRAMES>;
+
+/// What goes through the ring of a shard and side.
+#[derive(Debug)]
+// A mark is rare, and a box for the burst would be an allocation a burst.
+#[expect(clippy::large_enum_variant)]
+pub enum RingItem {
+    /// Frames.
+    Frames(WorkBurst),
+    /// The end of an epoch: what comes behind it belongs to the next.
+    Mark(u32),
+}
+
+/// Where the frames of one shard go.
+#[derive(Debug)]
+pub enum Lane<'a> {
+    /// The shard is this core's own.
+    Own,
+    /// The shard is another core's.
+    Ring(&'a Ring<RingItem>),
+}
+
+/// How full a side is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// There is room.
+    Low,
+    /// Half of what may be held is held: a checkpoint is wanted.
+    High,
+    /// There is no room.
+    Full,
+}
+
+/// One input port and what its core needs to hand its frames on.
+pub struct Input {
+    side: Side,
+    port: Box<dyn Port>,
+    pool: FramePool,
+    hasher: FlowHasher,
+    max_frames: usize,
+    burst: Burst,
+    /// Frames gathered for each shard.
+    gathered: Vec<WorkBurst>,
+    /// Frames and bytes received.
+    received: u64,
+    received_bytes: u64,
+    /// The last epoch whose end was marked for each shard.
+    marked: Vec<u32>,
+    /// Bursts received since the boundary was due.
+    drained: usize,
+    pressure: Pressure,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input")
+            .field("side", &self.side)
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Input {
+    /// An input of `side` whose frames are spread over `shards`; at most `max_frames` of it are in the engine.
+    pub fn new(
+        side: Side,
+        port: Box<dyn Port>,
+        pool: FramePool,
+        hasher: FlowHasher,
+        max_frames: usize,
+        shards: usize,
+    ) -> Self {
+        Self {
+            side,
+            port,
+            pool,
+            hasher,
+            max_frames,
+            burst: Burst::new(),
+            gathered: (0..shards).map(|_| WorkBurst::new()).collect(),
+            received: 0,
+            received_bytes: 0,
+            marked: vec![0; shards],
+            drained: 0,
+            pressure: Pressure::Low,
+        }
+    }
+
+    /// Whose frames come in here.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The port.
+    pub fn port(&mut self) -> &mut dyn Port {
+        self.port.as_mut()
+    }
+
+    /// The pool that the input's frames come from.
+    pub fn pool(&mut self) -> &mut FramePool {
+        &mut self.pool
+    }
+
+    /// Frames of the pool that are out, as far as is known.
+    pub fn frames_out(&self) -> usize {
+        self.pool.frames_out()
+    }
+
+    /// Frames and bytes received.
+    pub fn received(&self) -> (u64, u64) {
+        (self.received, self.received_bytes)
+    }
+
+    /// What to wait on for more.
+    pub fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        self.port.readiness()
+    }
+
+    /// Whether frames wait for room in a ring.
+    pub fn has_gathered(&self) -> bool {
+        self.gathered.iter().any(|burst| !burst.is_empty())
+    }
+
+    /// Whether some shard was not told yet that `epoch` ended.
+    #[inline(always)]
+    pub fn must_mark(&self, epoch: u32) -> bool {
+        self.marked.iter().any(|marked| *marked != epoch)
+    }
+
+    /// Whether some shard was told already that `epoch` ended, so that nothing more of it may be received.
+    pub fn has_marked(&self, epoch: u32) -> bool {
+        self.marked.contains(&epoch)
+    }
+
+    /// Counts a burst of the old epoch; whether there were so many that this must be the end.
+    pub fn count_drained(&mut self, most: usize) -> bool {
+        self.drained += 1;
+        self.drained > most
+    }
+
+    /// How full the side was when last looked at.
+    pub fn last_pressure(&self) -> Pressure {
+        self.pressure
+    }
+
+    /// How full the side is, by the frames that are out of its pool.
+    pub fn pressure(&mut self) -> Pressure {
+        let high_water = (self.max_frames / 2).max(1);
+        if self.pool.frames_out() >= high_water {
+            // Frames that came home through the return queue still count; look before saying so.
+            self.pool.collect();
+        }
+        let out = self.pool.frames_out();
+        self.pressure = match out {
+            out if out >= self.max_frames => Pressure::Full,
+            out if out >= high_water => Pressure::High,
+            _ => Pressure::Low,
+        };
+        self.pressure
+    }
+
+    /// Receives a burst, parses it, and sorts it by shard; `own` gets the frames of this core's shard.
+    pub fn poll(&mut self, now: Nanos, lanes: &[Lane<'_>], own: &mut WorkBurst) -> RxState {
+        let budget = match (self.pressure, self.side) {
+            (Pressure::Full, Side::Secondary) => Budget::Exhausted,
+            _ => Budget::Room,
+        };
+        let state = self.port.rx_burst(&mut self.pool, now, &mut self.burst);
+        for frame in self.burst.drain(..) {
+            let ethernet = frame.ethernet();
+            self.received += 1;
+            self.received_bytes += u64::try_from(ethernet.len()).unwrap_or(0);
+            let packet = Packet::parse(ethernet);
+            let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();
+            let ShardId(shard) = hash.shard(lanes.len());
+            let work = Work { frame, hash, packet, budget };
+            match lanes[shard] {
+                Lane::Own => own.push(work),
+                // Emptied before every poll, so there is room for a burst.
+                Lane::Ring(_) => self.gathered[shard].push(work),
+            }
+        }
+        state
+    }
+
+    /// Hands gathered frames to their rings. False: some ring has no room, try again before the next poll.
+    pub fn hand_over(&mut self, lanes: &[Lane<'_>], mut pushed: impl FnMut(ShardId)) -> bool {
+        let mut complete = true;
+        for (shard, (lane, gathered)) in lanes.iter().zip(&mut self.gathered).enumerate() {
+            let Lane::Ring(ring) = lane else { continue };
+            if gathered.is_empty() {
+                continue;
+            }
+            if ring.is_full() {
+                complete = false;
+                continue;
+            }
+            let burst = gathered.take();
+            if let Err(RingItem::Frames(burst)) = ring.push(RingItem::Frames(burst)) {
+                *gathered = burst;
+                complete = false;
+                continue;
+            }
+            pushed(ShardId(shard));
+        }
+        complete
+    }
+
+    /// Marks the end of an epoch for every shard; to be called when nothing is gathered. The core's own shard is told
+    /// by `own`. False: some ring has no room, call again.
+    pub fn mark(
+        &mut self,
+        epoch: u32,
+        lanes: &[Lane<'_>],
+        mut own: impl FnMut(),
+        mut pushed: impl FnMut(ShardId),
+    ) -> bool {
+        let mut complete = true;
+        for (shard, (lane, marked)) in lanes.iter().zip(&mut self.marked).enumerate() {
+            if *marked == epoch {
+                continue;
+            }
+            match lane {
+                Lane::Own => own(),
+                Lane::Ring(ring) => {
+                    if ring.push(RingItem::Mark(epoch)).is_err() {
+                        complete = false;
+                        continue;
+                    }
+                    pushed(ShardId(shard));
+                }
+            }
+            *marked = epoch;
+        }
+        if complete {
+            self.drained = 0;
+        }
+        complete
+    }
+}

@@ -1,0 +1,103 @@
+//! What one core counts: plain cells, written by it alone and copied out for a scrape now and then.
+
+use hdrhistogram::Histogram;
+
+use crate::flow::FlowKey;
+use crate::metrics::{Dropped, ReleaseLatency, Released, Verdicts, VerdictsByProtocol};
+use crate::side::BySide;
+use crate::verdict::{Discard, Release};
+
+/// Counters of one core.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Frames that the core's inputs received.
+    pub received: BySide<u64>,
+    /// Bytes of them.
+    pub received_bytes: BySide<u64>,
+    /// Frames that the core's shard was given.
+    pub handled: BySide<u64>,
+    /// Primary frames that left.
+    pub released: Released,
+    /// Secondary frames that were dropped.
+    pub dropped: Dropped,
+    /// Decisions by protocol.
+    pub verdicts: VerdictsByProtocol,
+    /// Frames held now.
+    pub held_frames: BySide<u64>,
+    /// Bytes held now.
+    pub held_bytes: BySide<u64>,
+    /// Connections known now.
+    pub connections: u64,
+    /// Times that the books did not balance.
+    pub violations: u64,
+    /// Time spent on iterations that found work, nanoseconds.
+    pub busy_ns: u64,
+    /// Iterations that found work.
+    pub busy_polls: u64,
+    /// Iterations that found none.
+    pub idle_polls: u64,
+    /// Times that the core slept.
+    pub sleeps: u64,
+    /// Frames out of the pools of the core's inputs.
+    pub frames_out: BySide<u64>,
+    /// Bursts in the rings to the core's shard.
+    pub ring_bursts: BySide<u64>,
+    /// Times that a bound stopped the reading of an input.
+    pub reading_stops: u64,
+}
+
+impl Counters {
+    /// Whether everything that the shard was given is accounted for.
+    pub fn balances(&self) -> bool {
+        let released: u64 = self.released.by_label().map(|(_, count)| count).sum();
+        let dropped: u64 = self.dropped.by_label().map(|(_, count)| count).sum();
+        self.handled.primary == released + self.held_frames.primary
+            && self.handled.secondary == dropped + self.held_frames.secondary
+    }
+}
+
+/// The counter of a release.
+#[inline(always)]
+pub fn release_cell(released: &mut Released, why: Release) -> &mut u64 {
+    match why {
+        Release::Matched => &mut released.matched,
+        Release::Ack => &mut released.ack,
+        Release::Pass => &mut released.pass,
+        Release::Flush => &mut released.flush,
+    }
+}
+
+/// The counter of a drop.
+#[inline(always)]
+pub fn drop_cell(dropped: &mut Dropped, why: Discard) -> &mut u64 {
+    match why {
+        Discard::Matched => &mut dropped.matched,
+        Discard::Pass => &mut dropped.pass,
+        Discard::Flush => &mut dropped.flush,
+        Discard::Stale => &mut dropped.stale,
+        Discard::Duplicate => &mut dropped.duplicate,
+        Discard::OverBudget => &mut dropped.over_budget,
+    }
+}
+
+/// The counters of a flow's protocol.
+#[inline(always)]
+pub fn verdict_cells<'a>(verdicts: &'a mut VerdictsByProtocol, flow: &FlowKey) -> &'a mut Verdicts {
+    match flow.protocol {
+        6 => &mut verdicts.tcp,
+        17 | 136 => &mut verdicts.udp,
+        1 | 58 => &mut verdicts.icmp,
+        _ => &mut verdicts.other,
+    }
+}
+
+/// The recorder of a release's latency; frames that are not compared have none.
+#[inline(always)]
+pub fn latency_of(latency: &mut ReleaseLatency, why: Release) -> Option<&mut Histogram<u64>> {
+    match why {
+        Release::Matched => Some(&mut latency.matched),
+        Release::Ack => Some(&mut latency.ack),
+        Release::Flush => Some(&mut latency.flush),
+        Release::Pass => None,
+    }
+}

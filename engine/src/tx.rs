@@ -1,0 +1,260 @@
+//! The way out: one owner core per output; every shard hands it what leaves, in order.
+//!
+//! Between flushes each shard's frames go out as they come. At a flush all shards' old frames go out merged by their
+//! arrival, and nothing new before the last of them.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+
+use arrayvec::ArrayVec;
+use pmd_tap::{BURST_FRAMES, Burst, Frame, FramePool, Nanos, Port};
+
+use crate::ring::Ring;
+
+/// What a shard hands to the output.
+#[derive(Debug)]
+pub enum OutItem {
+    /// A frame that leaves.
+    Frame(Frame),
+    /// The shard's flush begins: what follows is in order of arrival.
+    FlushBegin,
+    /// The shard's flush is over.
+    FlushEnd,
+}
+
+/// Items that move together.
+pub type OutBurst = ArrayVec<OutItem, BURST_FRAMES>;
+
+/// What one shard has let go and its output has not taken yet. As long as the primary's pool has frames, so never full.
+#[derive(Debug)]
+pub struct OutQueue {
+    items: VecDeque<OutItem>,
+}
+
+impl OutQueue {
+    /// Room for `frames` frames and a few marks.
+    pub fn new(frames: usize) -> Self {
+        Self { items: VecDeque::with_capacity(frames + 8) }
+    }
+
+    /// Appends an item.
+    #[inline(always)]
+    pub fn push(&mut self, item: OutItem) {
+        self.items.push_back(item);
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Moves as much as there is room for into the ring to another core's output. Returns whether anything was moved.
+    pub fn hand_over(&mut self, ring: &Ring<OutBurst>) -> bool {
+        let mut moved = false;
+        while !self.items.is_empty() && !ring.is_full() {
+            let take = self.items.len().min(BURST_FRAMES);
+            let burst: OutBurst = self.items.drain(..take).collect();
+            if let Err(burst) = ring.push(burst) {
+                for item in burst.into_iter().rev() {
+                    self.items.push_front(item);
+                }
+                break;
+            }
+            moved = true;
+        }
+        moved
+    }
+}
+
+/// Where a source of the output stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its frames go out as they come.
+    Running,
+    /// Its flush has begun.
+    Flushing,
+    /// Its flush is over, others' is not.
+    Flushed,
+}
+
+/// One shard, seen from the output.
+#[derive(Debug)]
+struct Source {
+    stage: Stage,
+    /// Items taken from a ring and not used yet.
+    taken: VecDeque<OutItem>,
+}
+
+/// Where the items of a shard come from.
+#[derive(Debug)]
+pub enum Feed<'a> {
+    /// The shard is on the output's own core.
+    Own,
+    /// From another core.
+    Ring(&'a Ring<OutBurst>),
+}
+
+impl Feed<'_> {
+    fn refill(&self, source: &mut Source, own: &mut OutQueue) {
+        if !source.taken.is_empty() {
+            return;
+        }
+        match self {
+            Feed::Own => {
+                let take = own.items.len().min(BURST_FRAMES);
+                source.taken.extend(own.items.drain(..take));
+            }
+            Feed::Ring(ring) => {
+                if let Some(burst) = ring.pop() {
+                    source.taken.extend(burst);
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Feed::Own => true,
+            Feed::Ring(ring) => ring.is_empty(),
+        }
+    }
+}
+
+/// An output port and the merge in front of it.
+pub struct Output {
+    port: Box<dyn Port>,
+    sources: Vec<Source>,
+    burst: Burst,
+    /// Frames that somebody sent to the output; nobody should.
+    ignored: Burst,
+    sent: u64,
+    flushed: bool,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+impl Output {
+    /// An output for frames of `shards` shards.
+    pub fn new(port: Box<dyn Port>, shards: usize) -> Self {
+        let source = || Source { stage: Stage::Running, taken: VecDeque::with_capacity(BURST_FRAMES) };
+        Self {
+            port,
+            sources: (0..shards).map(|_| source()).collect(),
+            burst: Burst::new(),
+            ignored: Burst::new(),
+            sent: 0,
+            flushed: true,
+        }
+    }
+
+    /// The port.
+    pub fn port(&mut self) -> &mut dyn Port {
+        self.port.as_mut()
+    }
+
+    /// Frames that the port took.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What to wait on.
+    pub fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        self.port.readiness()
+    }
+
+    /// Whether the port has bytes that the other end did not take yet.
+    pub fn is_blocked(&self) -> bool {
+        !self.flushed || !self.burst.is_empty()
+    }
+
+    /// Whether everything is out.
+    pub fn is_drained(&self, own: &OutQueue, feeds: &[Feed<'_>]) -> bool {
+        !self.is_blocked()
+            && own.is_empty()
+            && self.sources.iter().all(|source| source.taken.is_empty())
+            && feeds.iter().all(Feed::is_empty)
+    }
+
+    /// Keeps the link, and sends what there is. Returns whether anything moved.
+    pub fn poll(&mut self, pool: &mut FramePool, now: Nanos, own: &mut OutQueue, feeds: &[Feed<'_>]) -> bool {
+        self.port.rx_burst(pool, now, &mut self.ignored);
+        self.ignored.clear();
+        let before = self.sent;
+        loop {
+            self.fill(own, feeds);
+            if self.burst.is_empty() {
+                break;
+            }
+            let waiting = self.burst.len();
+            self.port.tx_burst(pool, now, &mut self.burst);
+            self.sent += u64::try_from(waiting - self.burst.len()).unwrap_or(0);
+            if !self.burst.is_empty() {
+                break;
+            }
+        }
+        self.flushed = self.port.flush();
+        self.sent != before
+    }
+
+    /// Fills the burst with what may go out next.
+    fn fill(&mut self, own: &mut OutQueue, feeds: &[Feed<'_>]) {
+        for (at, feed) in feeds.iter().enumerate() {
+            self.fill_running(at, own, feed);
+        }
+        if self.sources.iter().all(|source| source.stage != Stage::Running) {
+            self.fill_merged(own, feeds);
+        }
+    }
+
+    fn fill_running(&mut self, at: usize, own: &mut OutQueue, feed: &Feed<'_>) {
+        let source = &mut self.sources[at];
+        while source.stage == Stage::Running && !self.burst.is_full() {
+            feed.refill(source, own);
+            match source.taken.pop_front() {
+                Some(OutItem::Frame(frame)) => self.burst.push(frame),
+                Some(OutItem::FlushBegin) => source.stage = Stage::Flushing,
+                Some(OutItem::FlushEnd) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// All shards are flushing: the oldest of their frames goes first. Stops where a shard has not come so far.
+    fn fill_merged(&mut self, own: &mut OutQueue, feeds: &[Feed<'_>]) {
+        while !self.burst.is_full() {
+            let mut oldest: Option<(Nanos, u64, usize)> = None;
+            for (at, (source, feed)) in self.sources.iter_mut().zip(feeds).enumerate() {
+                if source.stage == Stage::Flushed {
+                    continue;
+                }
+                feed.refill(source, own);
+                match source.taken.front() {
+                    Some(OutItem::Frame(frame)) => {
+                        let key = (frame.arrival(), frame.ordinal(), at);
+                        oldest = Some(oldest.map_or(key, |oldest| oldest.min(key)));
+                    }
+                    Some(OutItem::FlushBegin | OutItem::FlushEnd) => {
+                        source.taken.pop_front();
+                        source.stage = Stage::Flushed;
+                    }
+                    None => return,
+                }
+            }
+            match oldest {
+                Some((_, _, at)) => {
+                    if let Some(OutItem::Frame(frame)) = self.sources[at].taken.pop_front() {
+                        self.burst.push(frame);
+                    }
+                }
+                None => {
+                    self.sources.iter_mut().for_each(|source| source.stage = Stage::Running);
+                    return;
+                }
+            }
+        }
+    }
+}
