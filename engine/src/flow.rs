@@ -1,8 +1,8 @@
 //! Which frames belong together, and which shard they belong to.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Source and destination address of a packet. Both guests send in the same direction, so a flow has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -244,16 +244,12 @@ impl Output {
                     None => return,
                 }
             }
-            match oldest {
-                Some((_, _, at)) => {
-                    if let Some(OutItem::Frame(frame)) = self.sources[at].taken.pop_front() {
-                        self.burst.push(frame);
-                    }
-                }
-                None => {
-                    self.sources.iter_mut().for_each(|source| source.stage = Stage::Running);
-                    return;
-                }
+            let Some((_, _, at)) = oldest else {
+                self.sources.iter_mut().for_each(|source| source.stage = Stage::Running);
+                return;
+            };
+            if let Some(OutItem::Frame(frame)) = self.sources[at].taken.pop_front() {
+                self.burst.push(frame);
             }
         }
     }

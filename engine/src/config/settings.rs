@@ -178,6 +178,11 @@ pub struct LimitSettings {
 impl Settings {
     /// What holds when nothing is set.
     pub fn defaults(purpose: Purpose) -> Self {
+        let log = match purpose {
+            Purpose::Compare | Purpose::Replay => "info",
+            // Its report says it all.
+            Purpose::Demo => "error",
+        };
         let (delay, max_interval) = match purpose {
             Purpose::Compare | Purpose::Demo => (Duration::from_millis(3), Some(Duration::from_secs(10))),
             Purpose::Replay => (Duration::ZERO, None),
@@ -200,7 +205,7 @@ impl Settings {
             },
             limits: LimitSettings { max_connections: 65_536, max_held_frames: 65_536, max_gso_frames: 64 },
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
-            log: "info".to_owned(),
+            log: log.to_owned(),
         }
     }
 }

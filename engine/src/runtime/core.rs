@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pmd_tap::{Clock, Frame, FramePool, Nanos, RxState};
 
+use super::publish::{Published, Publisher};
 use super::rings::Rings;
 use super::shared::{PortRole, Shared};
 use super::sleep::{self, OutputState, Rest};
@@ -26,20 +27,10 @@ use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 const FLUSH_STEP: usize = 1024;
 /// Bursts read of an input while its boundary is due, at most: what a socket holds, several times over.
 const DRAIN_BURSTS: usize = 8192;
-/// How often a core copies its counters out, and its latencies.
-const PUBLISH: Duration = Duration::from_millis(20);
-const PUBLISH_LATENCY: Duration = Duration::from_millis(250);
 /// How long an ending engine tries to push out what has left.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Longest sleep of a core without timers.
 const DEFAULT_TICK: Duration = Duration::from_millis(10);
-
-/// What a scrape sees of a core.
-#[derive(Debug, Default)]
-pub(super) struct Published {
-    pub(super) counters: Counters,
-    pub(super) latency: ReleaseLatency,
-}
 
 /// A shard and what its core keeps for it.
 #[derive(Debug)]
@@ -190,14 +181,14 @@ impl Core {
             match found {
                 Found::Work => rest.is_fresh(now),
                 Found::Nothing if rest.is_tired(now) => {
-                    publish.publish_all(&mut self, rings);
+                    self.publish_all(rings);
                     self.sleep(&env);
                     rest.is_fresh(shared.clock.now());
                 }
                 Found::Nothing => {}
             }
         }
-        publish.publish_last(&mut self, rings);
+        self.publish_last(rings);
     }
 
     /// One iteration: a burst of each input, what is in the rings, timers, the output.
@@ -458,7 +449,7 @@ impl Core {
             || env.shared.is_stopping()
     }
 
-    fn refresh_counters(&mut self, rings: &Rings) {
+    pub(super) fn refresh_counters(&mut self, rings: &Rings) {
         let counters = &mut self.counters;
         for input in &self.inputs {
             let side = input.side();
@@ -496,67 +487,11 @@ struct Ending {
     shard: bool,
 }
 
-/// When a core copies out what it counted.
-#[derive(Debug, Default)]
-struct Publisher {
-    counters_due: Nanos,
-    latency_due: Nanos,
-}
-
-impl Publisher {
-    fn publish_due(&mut self, core: &mut Core, now: Nanos, rings: &Rings) {
-        if now < self.counters_due {
-            return;
-        }
-        self.counters_due = now + PUBLISH;
-        core.refresh_counters(rings);
-        // A scrape that is copying just now keeps what it has; the next turn brings the rest.
-        let Ok(mut published) = core.published.try_lock() else { return };
-        published.counters.clone_from(&core.counters);
-        if now >= self.latency_due {
-            self.latency_due = now + PUBLISH_LATENCY;
-            add_latency(&mut published.latency, &mut core.latency);
-        }
-    }
-
-    /// Before a sleep: nothing may stay behind for as long as nothing happens.
-    fn publish_all(&mut self, core: &mut Core, rings: &Rings) {
-        core.refresh_counters(rings);
-        if let Ok(mut published) = core.published.try_lock() {
-            published.counters.clone_from(&core.counters);
-            add_latency(&mut published.latency, &mut core.latency);
-        }
-    }
-
-    /// At the end, when waiting for a scrape costs nothing.
-    fn publish_last(&mut self, core: &mut Core, rings: &Rings) {
-        core.refresh_counters(rings);
-        let mut published = core.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        published.counters.clone_from(&core.counters);
-        add_latency(&mut published.latency, &mut core.latency);
-    }
-}
-
 /// Asks for the checkpoint that empties everything.
 fn ask_for_room(now: Nanos, env: &Env<'_>) {
     let detail = Detail::Bound { limit: "max_held_frames" };
     let cause = Cause { reason: Reason::QueueFull, at: now, flow: None, detail };
     env.shared.ask(env.shared.committed(), cause);
-}
-
-/// Moves what was recorded into the published recorders.
-fn add_latency(published: &mut ReleaseLatency, local: &mut ReleaseLatency) {
-    for (to, from) in [
-        (&mut published.matched, &mut local.matched),
-        (&mut published.ack, &mut local.ack),
-        (&mut published.flush, &mut local.flush),
-    ] {
-        if !from.is_empty() {
-            // Both have the same bounds, so this cannot fail.
-            let _ = to.add(&*from);
-            from.reset();
-        }
-    }
 }
 
 /// The pool that dropped secondary frames most likely came from: the fast way home. From another pool they go home all

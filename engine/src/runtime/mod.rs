@@ -2,6 +2,7 @@
 
 mod control;
 mod core;
+mod publish;
 mod rings;
 mod scrape;
 mod shared;
@@ -24,7 +25,8 @@ use crate::tx::{OutQueue, Output};
 use crate::wiring::{lifecycle_settings, shard_settings};
 
 use control::{Control, ControlCounters};
-use core::{Core, Published, ShardSeat};
+use core::{Core, ShardSeat};
+use publish::Published;
 use rings::{Plan, Rings};
 use scrape::Scrape;
 use shared::Shared;

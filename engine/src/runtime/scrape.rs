@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::control::{ControlCounters, reason_cell};
-use super::core::Published;
+use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortRole, Shared};
 use crate::metrics::{

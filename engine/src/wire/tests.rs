@@ -1,3 +1,5 @@
+//! Frames built by etherparse, then padded, cut and damaged.
+
 use etherparse::PacketBuilder;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The socket port against peers that send in pieces, lie about lengths, stop reading and come back.
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,3 +1,5 @@
+//! Captures of every flavour, cut anywhere, damaged anywhere.
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;

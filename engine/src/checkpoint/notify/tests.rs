@@ -1,3 +1,5 @@
+//! The notifier against a peer that speaks, stutters and vanishes.
+
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
