@@ -229,10 +229,12 @@ impl Backend for NotifyBackend {
 
     fn next_deadline(&self) -> Option<Nanos> {
         let last = self.read_at.unwrap_or(Nanos::ZERO);
-        let unread = !self.events.is_empty() || matches!(self.read_state, RxState::More | RxState::PoolEmpty);
+        let unread = matches!(self.read_state, RxState::More | RxState::PoolEmpty);
         let unsent = self.port.is_up() && self.port.unsent_bytes() > 0;
         [
-            unread.then_some(last),
+            (!self.events.is_empty()).then_some(last),
+            // The next reading of the clock, whichever that is.
+            unread.then(|| last + Duration::from_nanos(1)),
             unsent.then(|| last + FLUSH_EVERY),
             self.sendable(),
             self.port.next_attempt(),
