@@ -10,10 +10,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::address::{NOTIFY_SYNTAX, PORT_SYNTAX, PortAddress};
-use super::settings::{
-    AckPolicy, CheckpointBackend, CommitAfter, PollMode, RunMode, SecondarySequence, Settings,
-};
+use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
 use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis};
+use crate::compare::{AckPolicy, SecondarySequence};
 
 /// One row of the table.
 pub(super) struct Key {
@@ -144,8 +143,8 @@ pub(super) static KEYS: [Key; 25] = [
         name: "expired_scan_cycle",
         meaning: "timer tick in milliseconds: a timeout fires at most this late; never above compare_timeout",
         example: "10",
-        set: |s, v| millis(v, &(1..=HOUR_MS)).map(|tick| s.compare.expired_scan_cycle = tick),
-        show: |s| s.compare.expired_scan_cycle.into(),
+        set: |s, v| millis(v, &(1..=HOUR_MS)).map(|tick| s.runtime.timer_tick = tick),
+        show: |s| s.runtime.timer_tick.into(),
     },
     Key {
         name: "reorder_grace",
@@ -172,8 +171,12 @@ pub(super) static KEYS: [Key; 25] = [
         name: "max_queue_size",
         meaning: "held packets per flow and side",
         example: "1024",
-        set: |s, v| count(v, &(1..=1_048_576), "packets").map(|packets| s.compare.max_queue_size = packets),
-        show: |s| s.compare.max_queue_size.into(),
+        set: |s, v| {
+            let packets = count(v, &(1..=1_048_576), "packets")?;
+            s.compare.max_queue_size = u32::try_from(packets).unwrap_or(u32::MAX);
+            Ok(())
+        },
+        show: |s| queue_size(s).into(),
     },
     Key {
         name: "max_connections",

@@ -20,6 +20,6 @@ pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
 pub use load::Sources;
 pub use settings::{
-    AckPolicy, CheckpointBackend, CheckpointSettings, CommitAfter, CompareSettings, LimitSettings, PollMode,
-    PortSettings, Ports, Purpose, RunMode, RuntimeSettings, SecondarySequence, Settings,
+    CheckpointBackend, CheckpointSettings, CommitAfter, LimitSettings, PollMode, PortSettings, Ports,
+    Purpose, RunMode, RuntimeSettings, Settings,
 };

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address::{NotifyAddress, PortAddress};
+use crate::compare::CompareSettings;
 
 /// Which command the settings are for; it decides some defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,43 +64,6 @@ pub struct Ports {
     pub out: PortAddress,
 }
 
-/// When a frame may leave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompareSettings {
-    /// A frame that waits longer than this for its partner asks for a checkpoint.
-    pub compare_timeout: Duration,
-    /// Timer tick: a timeout fires at most this much late.
-    pub expired_scan_cycle: Duration,
-    /// How long two differing heads of a datagram flow may stay unmatched before they count as a mismatch.
-    pub reorder_grace: Duration,
-    /// Whose acknowledgement a released one may not run ahead of.
-    pub ack_policy: AckPolicy,
-    /// How the secondary's sequence numbers relate to the primary's.
-    pub secondary_sequence: SecondarySequence,
-    /// Held packets per flow and side.
-    pub max_queue_size: usize,
-}
-
-/// Rule 3 of the TCP release rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckPolicy {
-    /// At most what both guests have acknowledged: a client byte acknowledged is a byte the secondary has.
-    Both,
-    /// At most what either guest has acknowledged: no waiting for the secondary's delayed ACKs, and no such promise.
-    Any,
-}
-
-/// How the secondary's sequence numbers relate to the primary's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecondarySequence {
-    /// Found out per connection at the first secondary segment after the SYN.
-    Auto,
-    /// A rewriter in front has translated them into the primary's space.
-    Translated,
-    /// The secondary's own; the offset is learnt from the two SYNs.
-    Raw,
-}
-
 /// When a checkpoint is asked for and who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointSettings {
@@ -144,6 +108,8 @@ pub struct RuntimeSettings {
     pub run_mode: RunMode,
     /// What an idle thread does.
     pub poll: PollMode,
+    /// How often timers are looked at: a timeout comes at most this much late.
+    pub timer_tick: Duration,
 }
 
 /// How threads share the work.
@@ -202,6 +168,7 @@ impl Settings {
                 cores: Vec::new(),
                 run_mode: RunMode::Workers,
                 poll: PollMode::Adaptive,
+                timer_tick: Duration::from_millis(10),
             },
             limits: LimitSettings { max_connections: 65_536, max_held_frames: 65_536, max_gso_frames: 64 },
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
@@ -210,15 +177,7 @@ impl Settings {
     }
 }
 
-impl Default for CompareSettings {
-    fn default() -> Self {
-        Self {
-            compare_timeout: Duration::from_millis(400),
-            expired_scan_cycle: Duration::from_millis(10),
-            reorder_grace: Duration::from_millis(20),
-            ack_policy: AckPolicy::Both,
-            secondary_sequence: SecondarySequence::Auto,
-            max_queue_size: 1024,
-        }
-    }
+/// Held packets per flow and side, as other counts are.
+pub(super) fn queue_size(settings: &Settings) -> usize {
+    usize::try_from(settings.compare.max_queue_size).unwrap_or(usize::MAX)
 }

@@ -223,7 +223,7 @@ fn live_traffic_needs_ports_and_somebody_who_takes_checkpoints() {
 #[test]
 fn defaults_give_way_to_what_was_set() {
     let settings = set(&["compare_timeout=5"]).expect("a short timeout");
-    assert_eq!(settings.compare.expired_scan_cycle.as_millis(), 5);
+    assert_eq!(settings.runtime.timer_tick.as_millis(), 5);
     let settings = set(&["max_checkpoint_interval=50"]).expect("a short interval");
     assert_eq!(settings.checkpoint.min_interval.as_millis(), 50);
     let settings = set(&["max_held_frames=64"]).expect("a small budget");

@@ -5,7 +5,7 @@
 use super::address::PORT_SYNTAX;
 use super::error::{ConfigError, Subject};
 use super::load::Given;
-use super::settings::{CheckpointBackend, PortSettings, Ports, Purpose, Settings};
+use super::settings::{CheckpointBackend, PortSettings, Ports, Purpose, Settings, queue_size};
 
 /// What the checks have to know of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,11 +53,11 @@ impl PortSettings {
 pub(super) fn adjust_defaults(settings: &mut Settings, given: &Given) {
     let timeout = settings.compare.compare_timeout;
     if !given.contains_key("expired_scan_cycle") {
-        settings.compare.expired_scan_cycle = settings.compare.expired_scan_cycle.min(timeout);
+        settings.runtime.timer_tick = settings.runtime.timer_tick.min(timeout);
     }
     if !given.contains_key("max_queue_size") {
-        settings.compare.max_queue_size =
-            settings.compare.max_queue_size.min(settings.limits.max_held_frames);
+        let most = u32::try_from(settings.limits.max_held_frames).unwrap_or(u32::MAX);
+        settings.compare.max_queue_size = settings.compare.max_queue_size.min(most);
     }
     if let (Some(max), false) =
         (settings.checkpoint.max_interval, given.contains_key("min_checkpoint_interval"))
@@ -83,7 +83,7 @@ pub(super) fn check(
     if purpose != Purpose::Replay {
         check_cores(settings, machine, &subject)?;
     }
-    let (tick, timeout) = (settings.compare.expired_scan_cycle, settings.compare.compare_timeout);
+    let (tick, timeout) = (settings.runtime.timer_tick, settings.compare.compare_timeout);
     if tick > timeout {
         return Err(ConfigError::TickAboveTimeout {
             subject: subject("expired_scan_cycle"),
@@ -99,7 +99,7 @@ pub(super) fn check(
             max: max.as_millis(),
         });
     }
-    let (queue, held) = (settings.compare.max_queue_size, settings.limits.max_held_frames);
+    let (queue, held) = (queue_size(settings), settings.limits.max_held_frames);
     if queue > held {
         return Err(ConfigError::QueueAboveHeld { subject: subject("max_queue_size"), queue, held });
     }
