@@ -2,7 +2,6 @@
 //! ends of everything `colo` talks to.
 #![forbid(unsafe_code)]
 
-pub mod binary;
 pub mod case;
 pub mod conversation;
 pub mod frame;

@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How often a child that ends is looked at.
 const REAP_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a command that ends by itself may take.
+const RUN_LIMIT: Duration = Duration::from_mins(1);
 /// How much of a child's stderr a failure quotes, bytes.
 const QUOTED_BYTES: usize = 4_000;
 
@@ -47,7 +49,7 @@ pub fn free_tcp_address() -> Result<SocketAddr> {
 }
 
 /// What a child left behind.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// Exit code; `None` when a signal ended it.
     pub code: Option<i32>,
@@ -69,6 +71,12 @@ impl Finished {
         );
         Ok(())
     }
+}
+
+/// Runs a command of `colo` that ends by itself, for tests that read its answer.
+pub fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Finished {
+    Colo::run(arguments.iter().map(AsRef::as_ref), RUN_LIMIT)
+        .unwrap_or_else(|error| panic!("colo: {error:#}"))
 }
 
 /// A running `colo`. Dropping it kills and reaps the process.

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use colo_tests::binary::{self, Finished};
 use colo_tests::case::{
     Case, FILE_HEADER_LEN, Format, RECORD_HEADER_LEN, Side, Time, ack, decode, fin, seg, udp,
 };
+use colo_tests::process::{self, Finished};
 use serde_json::Value;
 
 /// A case with a bit of everything: matches, splits, a mismatch, a timeout, datagrams, several flows.
@@ -40,7 +40,7 @@ fn replay(directory: &Path, more: &[&str]) -> Finished {
         arguments.extend([flag.to_owned(), path(directory, file)]);
     }
     arguments.extend(more.iter().map(|word| (*word).to_owned()));
-    binary::run(&arguments)
+    process::run(&arguments)
 }
 
 fn outputs(directory: &Path) -> (String, Vec<u8>) {
@@ -204,7 +204,7 @@ fn verdicts_and_released_are_optional() {
     let directory = tempfile::tempdir().unwrap();
     mixture().write(directory.path());
     let (p, s) = (path(directory.path(), "p.pcap"), path(directory.path(), "s.pcap"));
-    let finished = binary::run(&["replay", "--primary", &p, "--secondary", &s, "--json"]);
+    let finished = process::run(&["replay", "--primary", &p, "--secondary", &s, "--json"]);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     let summary: Value = serde_json::from_str(&finished.stdout).expect("one object and nothing else");
     for key in ["frames", "released", "dropped", "held", "checkpoints", "release_latency_ns"] {
@@ -288,5 +288,5 @@ fn an_unknown_setting_names_the_nearest_known_one() {
 
 #[test]
 fn missing_arguments_are_a_usage_error() {
-    refused(&binary::run(&["replay"]), &["--primary"]);
+    refused(&process::run(&["replay"]), &["--primary"]);
 }

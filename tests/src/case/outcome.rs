@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::capture::{Decoded, decode};
 use super::time::Ns;
 use super::{Case, Verdict, invariants, table};
-use crate::binary::{self, Finished};
+use crate::process::{self, Finished};
 
 /// A replayed case.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ fn replay(case: &Case, workers: &str) -> Raw {
         arguments.extend([flag.to_owned(), path(file)]);
     }
     arguments.extend(case.arguments());
-    let finished = binary::run(&arguments);
+    let finished = process::run(&arguments);
     assert_eq!(finished.code, Some(0), "colo {arguments:?} failed: {}", finished.stderr);
     Raw {
         finished,
