@@ -48,6 +48,15 @@ pub enum Pressure {
     Full,
 }
 
+/// Whether the pool had a slot for the last frame that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// It had.
+    Free,
+    /// It had none of that size: the frame waits in the port.
+    Exhausted,
+}
+
 /// One input port and what its core needs to hand its frames on.
 pub struct Input {
     side: Side,
@@ -66,6 +75,7 @@ pub struct Input {
     /// Bursts received since the boundary was due.
     drained: usize,
     pressure: Pressure,
+    slots: Slots,
 }
 
 impl std::fmt::Debug for Input {
@@ -100,7 +110,13 @@ impl Input {
             marked: vec![0; shards],
             drained: 0,
             pressure: Pressure::Low,
+            slots: Slots::Free,
         }
+    }
+
+    /// Whether the pool had a slot for the last frame that came.
+    pub fn slots(&self) -> Slots {
+        self.slots
     }
 
     /// Whose frames come in here.
@@ -197,6 +213,7 @@ impl Input {
                 Lane::Ring(_) => self.gathered[shard].push(work),
             }
         }
+        self.slots = if state == RxState::PoolEmpty { Slots::Exhausted } else { Slots::Free };
         state
     }
 

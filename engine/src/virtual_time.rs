@@ -121,9 +121,18 @@ pub struct VirtualTime {
     decisions: Decisions,
     requests: Vec<Request>,
     received: BySide<u64>,
+    /// Contradictions found, those included that another request answered.
+    mismatches: u64,
     stopped: Stopped,
     /// The primary's frame that found no room, until the next commit.
     set_aside: Option<Vec<u8>>,
+}
+
+/// What is still to come of the inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    Frames,
+    Nothing,
 }
 
 /// Whether the primary's input is read.
@@ -152,6 +161,7 @@ impl VirtualTime {
             decisions: Decisions::default(),
             requests: Vec::new(),
             received: BySide::default(),
+            mismatches: 0,
             stopped: Stopped::No,
             set_aside: None,
         })
@@ -162,6 +172,11 @@ impl VirtualTime {
         self.received
     }
 
+    /// Contradictions found, those included that another request answered.
+    pub fn mismatches(&self) -> u64 {
+        self.mismatches
+    }
+
     /// Runs both inputs to their end, and time on until nothing can change.
     pub fn run<I, R, E>(&mut self, mut inputs: BySide<I>, recorder: &mut R) -> Result<(), E>
     where
@@ -170,8 +185,8 @@ impl VirtualTime {
     {
         loop {
             let frame = self.next_frame(&mut inputs)?;
-            match (self.next_timer(frame.is_some()), frame) {
-                (Some(due), Some((_, time))) if due <= time => self.advance(due, true, recorder)?,
+            match (self.next_timer(if frame.is_some() { Ahead::Frames } else { Ahead::Nothing }), frame) {
+                (Some(due), Some((_, time))) if due <= time => self.advance(due, Ahead::Frames, recorder)?,
                 (_, Some((side, time))) => {
                     self.move_to(time, recorder)?;
                     let bytes = match (side, self.set_aside.take()) {
@@ -180,7 +195,7 @@ impl VirtualTime {
                     };
                     self.receive(side, bytes);
                 }
-                (Some(due), None) => self.advance(due, false, recorder)?,
+                (Some(due), None) => self.advance(due, Ahead::Nothing, recorder)?,
                 (None, None) => break,
             }
         }
@@ -205,9 +220,12 @@ impl VirtualTime {
     }
 
     /// When the next timer comes up. There are no periodic checkpoints after the last frame.
-    fn next_timer(&self, frames_follow: bool) -> Option<Nanos> {
+    fn next_timer(&self, ahead: Ahead) -> Option<Nanos> {
         let shards = self.shards.iter().filter_map(Shard::next_deadline);
-        let periodic = if frames_follow { self.lifecycle.periodic_deadline() } else { None };
+        let periodic = match ahead {
+            Ahead::Frames => self.lifecycle.periodic_deadline(),
+            Ahead::Nothing => None,
+        };
         let others = [self.commit_due, self.lifecycle.deferred_deadline(), periodic];
         shards.chain(others.into_iter().flatten()).min().map(|due| due.max(self.now))
     }
@@ -222,12 +240,7 @@ impl VirtualTime {
     }
 
     /// Runs the timers that are due at `time`.
-    fn advance<R: Recorder>(
-        &mut self,
-        time: Nanos,
-        frames_follow: bool,
-        recorder: &mut R,
-    ) -> Result<(), R::Error> {
+    fn advance<R: Recorder>(&mut self, time: Nanos, ahead: Ahead, recorder: &mut R) -> Result<(), R::Error> {
         self.move_to(time, recorder)?;
         if self.commit_due.is_some_and(|due| due <= time) {
             self.commit(recorder)?;
@@ -240,7 +253,7 @@ impl VirtualTime {
         // All graces of all shards, then all timeouts, each by its frames: whatever the number of shards.
         self.decisions.causes.sort_by_key(order_of);
         self.heed_causes();
-        if frames_follow {
+        if ahead == Ahead::Frames {
             let periodic = self.lifecycle.poll_periodic(time);
             self.request(periodic);
         }
@@ -249,6 +262,7 @@ impl VirtualTime {
 
     fn heed_causes(&mut self) {
         for cause in std::mem::take(&mut self.decisions.causes) {
+            self.mismatches += u64::from(cause.reason == Reason::Mismatch);
             let request = self.lifecycle.handle_cause(cause, self.now);
             self.request(request);
         }

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use pmd_tap::Nanos;
 
 use super::Request;
+use crate::metrics::LinkState;
 
 /// What a back end tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,19 @@ pub enum BackendEvent {
     /// The checkpoint was committed: the secondary is the primary's copy. Comes after [`Paused`](Self::Paused), or
     /// alone where there is one message for both.
     Committed,
-    /// For people: a link to the back end came up or went down, or it said something unknown.
+    /// For people: a link to the back end came up, or something is being tried.
     Note(String),
+    /// For people who should do something: the link to the back end is lost, or it breaks the protocol.
+    Alarm(String),
+}
+
+/// The link to a back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendLink {
+    /// Its name, as a label.
+    pub name: &'static str,
+    /// Whether it is up.
+    pub state: LinkState,
 }
 
 /// Takes checkpoints. Polled by the control thread; never blocks.
@@ -28,6 +40,11 @@ pub trait Backend: Send {
 
     /// The engine has taken the boundary after [`BackendEvent::Paused`]: the primary may go on.
     fn boundary_taken(&mut self) {}
+
+    /// The link to it; `None`: it needs none.
+    fn link(&self) -> Option<BackendLink> {
+        None
+    }
 
     /// What to wait on; `None`: poll by time.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;

@@ -5,7 +5,7 @@ mod lifecycle;
 mod none;
 mod notify;
 
-pub use backend::{Backend, BackendEvent};
+pub use backend::{Backend, BackendEvent, BackendLink};
 pub use lifecycle::{Lifecycle, LifecycleSettings, Request};
 pub use none::NoBackend;
 pub use notify::{NotifyBackend, NotifyError};

@@ -17,8 +17,9 @@ use pmd_tap::{
     PoolSettings, Port, PortError, RxState,
 };
 
-use super::{Backend, BackendEvent, Request};
+use super::{Backend, BackendEvent, BackendLink, Request};
 use crate::config::NotifyAddress;
+use crate::metrics::LinkState;
 
 /// From us: take a checkpoint.
 const DO_CHECKPOINT: &[u8] = b"DO_CHECKPOINT";
@@ -130,7 +131,7 @@ impl NotifyBackend {
         }
         if let Some(LinkEvent::Down { reason } | LinkEvent::Refused { reason }) = link {
             self.port.forget_unsent();
-            self.note(format!("link down: {reason}"));
+            self.alarm(format!("link down: {reason}"));
         }
         self.tell_obstacle();
     }
@@ -151,7 +152,7 @@ impl NotifyBackend {
                     [0, 0, 0, 0, ..] => "; check that both ends agree on vnet_hdr_support",
                     _ => "",
                 };
-                self.note(format!("unknown message \"{}\"{hint}", unknown.escape_ascii()));
+                self.alarm(format!("unknown message \"{}\"{hint}", unknown.escape_ascii()));
             }
         }
     }
@@ -166,6 +167,10 @@ impl NotifyBackend {
             self.note(format!("{news}; it is tried again and again"));
             self.obstacle = obstacle;
         }
+    }
+
+    fn alarm(&mut self, text: String) {
+        self.events.push_back(BackendEvent::Alarm(text));
     }
 
     fn note(&mut self, text: String) {
@@ -221,6 +226,11 @@ impl Backend for NotifyBackend {
         }
         self.write(now);
         None
+    }
+
+    fn link(&self) -> Option<BackendLink> {
+        let state = if self.port.is_up() { LinkState::Up } else { LinkState::Down };
+        Some(BackendLink { name: "notify", state })
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {

@@ -27,6 +27,7 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
         secondary: open_input(&options.ports.secondary_in)?,
         out: open_output(&options.ports.out)?,
     };
+    check_headers(&ports, options)?;
     let engine = Engine::start(&options.settings, ports, backend(&options.settings)?)?;
     let metrics = serve_metrics(&options.settings, engine.source())?;
     tracing::info!(
@@ -62,6 +63,18 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
         "a thread of the engine ended by itself: this is a fault of colo, please report it"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to let virtio-net headers out where nobody expects them: they would stand in front of every frame.
+fn check_headers(ports: &EnginePorts, options: &CompareOptions) -> Result<(), UsageError> {
+    let to_socket = matches!(options.ports.out, PortAddress::Chardev(_));
+    if to_socket && ports.primary.caps().virtio_header && !ports.out.caps().virtio_header {
+        return Err(UsageError(format!(
+            "--primary-in {} carries virtio-net headers, but --out {} does not; write ,vnet behind both or neither",
+            options.ports.primary_in, options.ports.out
+        )));
+    }
+    Ok(())
 }
 
 /// Who takes checkpoints.

@@ -151,6 +151,6 @@ fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> {
         Format::Text => super::print(&summary.to_text())?,
         Format::Json => super::print(&serde_json::to_string(&summary)?)?,
     }
-    let differs = summary.mismatches() > 0 && options.on_mismatch == OnMismatch::Fail;
+    let differs = summary.mismatches > 0 && options.on_mismatch == OnMismatch::Fail;
     Ok(if differs { ExitCode::from(super::MISMATCH) } else { ExitCode::SUCCESS })
 }

@@ -209,8 +209,14 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
 }
 
 fn cores(snapshot: &Snapshot) -> Vec<Family> {
-    let mut free = Family::gauge("colo_pool_free_frames", "Frames that can be taken from a pool now.");
-    let mut frames = Family::gauge("colo_pool_frames", "Frames a pool has.");
+    let mut free = Family::gauge(
+        "colo_pool_free_frames",
+        "Frames that an input may still receive before its bound stops it.",
+    );
+    let mut frames = Family::gauge(
+        "colo_pool_frames",
+        "Frames of an input that may be in the engine at a time (max_held_frames).",
+    );
     for pool in &snapshot.pools {
         let labels = [("core", pool.core.as_str()), ("pool", pool.pool.as_str())];
         free.count(&labels, pool.free);

@@ -33,6 +33,14 @@ pub enum ReplayError {
     /// A capture cannot be used, or the released frames cannot be written.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// There is no place for the verdicts.
+    #[error("cannot create {path}: {source}", path = .path.display())]
+    NoVerdicts {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The verdicts cannot be written.
     #[error("cannot write verdicts to {path}: {source}", path = .path.display())]
     Verdicts {
@@ -51,6 +59,7 @@ impl ReplayError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Capture(error) => !matches!(error, CaptureError::Write { .. }),
+            Self::NoVerdicts { .. } => true,
             Self::Verdicts { .. } | Self::Pool(_) => false,
         }
     }
@@ -105,8 +114,8 @@ pub fn run(files: &Files, settings: VirtualSettings) -> Result<Summary, ReplayEr
     let released = files.released.as_ref().map(CaptureWriter::create).transpose()?;
     let verdicts = match &files.verdicts {
         Some(path) => {
-            let file =
-                File::create(path).map_err(|source| ReplayError::Verdicts { path: path.clone(), source })?;
+            let file = File::create(path)
+                .map_err(|source| ReplayError::NoVerdicts { path: path.clone(), source })?;
             Some((path.clone(), BufWriter::new(file)))
         }
         None => None,
@@ -120,7 +129,7 @@ pub fn run(files: &Files, settings: VirtualSettings) -> Result<Summary, ReplayEr
             tracing::warn!("{} frames of {path} were not captured whole: capture with -s 0", side.snapped);
         }
     }
-    report.finish(engine.received())
+    report.finish(engine.received(), engine.mismatches())
 }
 
 impl Input for &mut Side {

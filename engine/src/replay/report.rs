@@ -44,6 +44,8 @@ pub struct Summary {
     pub held_secondary: u64,
     /// Checkpoints asked for, by reason.
     pub checkpoints: BTreeMap<&'static str, u64>,
+    /// Contradictions found, those included that another request answered.
+    pub mismatches: u64,
     /// How long released frames were held, nanoseconds, nearest rank.
     pub release_latency_ns: Latency,
 }
@@ -188,7 +190,7 @@ impl Report {
         self.write(&RequestLine { t_ns, event: "request", reason, flow, detail: cause.detail.into() })
     }
 
-    pub(super) fn finish(mut self, received: BySide<u64>) -> Result<Summary, ReplayError> {
+    pub(super) fn finish(mut self, received: BySide<u64>, mismatches: u64) -> Result<Summary, ReplayError> {
         if let Some(writer) = self.released.take() {
             writer.finish()?;
         }
@@ -210,6 +212,7 @@ impl Report {
             released_by: self.releases,
             dropped_by: self.drops,
             checkpoints: self.requests,
+            mismatches,
         })
     }
 }
@@ -248,11 +251,6 @@ impl Recorder for Report {
 }
 
 impl Summary {
-    /// Mismatches among the checkpoints asked for.
-    pub fn mismatches(&self) -> u64 {
-        self.checkpoints.get(Reason::Mismatch.label()).copied().unwrap_or(0)
-    }
-
     /// For people.
     pub fn to_text(&self) -> String {
         let line = |counts: &BTreeMap<&'static str, u64>| {

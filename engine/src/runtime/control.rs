@@ -12,14 +12,14 @@ use pmd_tap::{LinkEvent, Nanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::shared::{PortRole, Shared};
-use crate::checkpoint::{Backend, BackendEvent, Lifecycle, Request};
+use crate::checkpoint::{Backend, BackendEvent, BackendLink, Lifecycle, Request};
 use crate::metrics::{Checkpoints, Requested};
 use crate::verdict::{Cause, Detail, Reason};
 
 /// Longest wait, so that nothing depends on a wake-up alone.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-/// Link notes and mismatches said in a log, per second at most.
-const LOG_LINES_PER_SECOND: u32 = 20;
+/// Lines of a kind in the log, per second at most.
+const LOG_LINES_PER_SECOND: u32 = 10;
 
 /// What a scrape sees of the control thread.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct ControlCounters {
     pub(super) checkpoints: Checkpoints,
     pub(super) up: [bool; 3],
     pub(super) refused: u64,
+    /// The link to the back end, if it has one.
+    pub(super) backend: Option<BackendLink>,
     pub(super) connections_refused: u64,
 }
 
@@ -64,7 +66,9 @@ pub(super) struct Control {
     inputs: u64,
     shards: u64,
     requested_at: Option<Nanos>,
-    log: LogBudget,
+    /// For links, and apart from it for causes: a storm of mismatches must not hide a lost link.
+    link_log: LogBudget,
+    cause_log: LogBudget,
 }
 
 impl Control {
@@ -85,7 +89,8 @@ impl Control {
             inputs: 2,
             shards: u64::try_from(shards).unwrap_or(1),
             requested_at: None,
-            log: LogBudget::default(),
+            link_log: LogBudget::default(),
+            cause_log: LogBudget::default(),
         }
     }
 
@@ -119,7 +124,7 @@ impl Control {
                 counters.up[place] = up;
                 counters.refused += u64::from(matches!(event, LinkEvent::Refused { .. }));
             }
-            if !self.log.allows(now) {
+            if !self.link_log.allows(now) {
                 continue;
             }
             match event {
@@ -157,16 +162,16 @@ impl Control {
     }
 
     fn log_cause(&mut self, cause: &Cause, now: Nanos) {
-        if !self.log.allows(now) {
+        if !self.cause_log.allows(now) {
             return;
         }
         let flow = cause.flow.map_or_else(|| "all flows".to_owned(), |flow| flow.to_string());
         match cause.detail {
             Detail::Mismatch { kind, offset, .. } => {
-                tracing::debug!("{flow}: {} at offset {offset}", kind.label());
+                tracing::info!("{flow}: mismatch, {} at offset {offset}", kind.label());
             }
             Detail::Timeout { side, waits_for, .. } => {
-                tracing::debug!("{flow}: a {side} frame waited too long for: {}", waits_for.label());
+                tracing::info!("{flow}: timeout, a {side} frame waited too long for: {}", waits_for.label());
             }
             Detail::Bound { limit } => tracing::warn!("{flow}: {limit} is reached"),
             Detail::None => {}
@@ -211,11 +216,22 @@ impl Control {
     }
 
     fn poll_backend(&mut self, now: Nanos) {
+        self.poll_backend_events(now);
+        self.counters().backend = self.backend.link();
+    }
+
+    fn poll_backend_events(&mut self, now: Nanos) {
         while let Some(event) = self.backend.poll(now) {
             match (event, self.phase) {
                 (BackendEvent::Note(note), _) => {
-                    if self.log.allows(now) {
-                        tracing::info!("checkpoints: {note}");
+                    if self.link_log.allows(now) {
+                        tracing::info!("checkpoint back end: {note}");
+                    }
+                    continue;
+                }
+                (BackendEvent::Alarm(alarm), _) => {
+                    if self.link_log.allows(now) {
+                        tracing::warn!("checkpoint back end: {alarm}");
                     }
                     continue;
                 }

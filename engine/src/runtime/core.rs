@@ -16,7 +16,7 @@ use crate::config::PollMode;
 use crate::flow::ShardId;
 use crate::metrics::ReleaseLatency;
 use crate::ring::Ring;
-use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
+use crate::rx::{Input, Lane, Pressure, RingItem, Slots, WorkBurst};
 use crate::shard::{Flushed, Shard, Work};
 use crate::side::{BySide, Side};
 use crate::stats::{Counters, drop_cell, latency_of, release_cell, verdict_cells};
@@ -237,18 +237,19 @@ impl Core {
         let before = input.last_pressure();
         let pressure = input.pressure();
         if pressure != Pressure::Low && before == Pressure::Low {
-            ask_for_room(now, env);
+            ask_for_room("max_held_frames", now, env);
         }
         if pressure == Pressure::Full && side == Side::Primary {
             self.counters.reading_stops += u64::from(before != Pressure::Full);
             return RxOutcome::Nothing;
         }
-        let (received, _) = input.received();
+        let ((received, _), slots) = (input.received(), input.slots());
         let state = input.poll(now, &env.lanes[side], &mut self.own);
         let any = input.received().0 != received;
         input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
-        if state == RxState::PoolEmpty {
-            ask_for_room(now, env);
+        if input.slots() == Slots::Exhausted && slots == Slots::Free {
+            self.counters.reading_stops += 1;
+            ask_for_room("max_gso_frames", now, env);
         }
         let mut own = std::mem::take(&mut self.own);
         self.handle_burst(side, &mut own, now, env);
@@ -488,8 +489,8 @@ struct Ending {
 }
 
 /// Asks for the checkpoint that empties everything.
-fn ask_for_room(now: Nanos, env: &Env<'_>) {
-    let detail = Detail::Bound { limit: "max_held_frames" };
+fn ask_for_room(limit: &'static str, now: Nanos, env: &Env<'_>) {
+    let detail = Detail::Bound { limit };
     let cause = Cause { reason: Reason::QueueFull, at: now, flow: None, detail };
     env.shared.ask(env.shared.committed(), cause);
 }

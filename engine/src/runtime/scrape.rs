@@ -96,6 +96,7 @@ fn links(control: &ControlCounters) -> Vec<Link> {
             port: role.label(),
             state: if up { LinkState::Up } else { LinkState::Down },
         })
+        .chain(control.backend.map(|link| Link { port: link.name, state: link.state }))
         .collect()
 }
 

@@ -75,6 +75,10 @@ fn note(text: &str) -> BackendEvent {
     BackendEvent::Note(text.to_owned())
 }
 
+fn alarm(text: &str) -> BackendEvent {
+    BackendEvent::Alarm(text.to_owned())
+}
+
 /// What came, without waiting.
 fn received(peer: &mut UnixStream) -> Vec<u8> {
     peer.set_nonblocking(true).unwrap();
@@ -165,8 +169,8 @@ fn unknown_text_is_noted_and_nothing_else() {
     peer.write_all(b"\x00\x00\x00\x10COLO_CHECKPOINT\x00").unwrap();
     peer.write_all(CHECKPOINT_ON_WIRE).unwrap();
     let unknown = [
-        note("unknown message \"WHAT\\n\\xff\""),
-        note("unknown message \"COLO_CHECKPOINT\\x00\""),
+        alarm("unknown message \"WHAT\\n\\xff\""),
+        alarm("unknown message \"COLO_CHECKPOINT\\x00\""),
         BackendEvent::Committed,
     ];
     assert_eq!(bench.events(), unknown);
@@ -185,7 +189,7 @@ fn an_impossible_length_ends_the_link_and_the_next_peer_is_welcome() {
         // What came before it counts, and what was to be said to this peer dies with it.
         peer.write_all(&[INIT_ON_WIRE, CHECKPOINT_ON_WIRE, &length.to_be_bytes()].concat()).unwrap();
         let events = bench.wait();
-        let [BackendEvent::Committed, BackendEvent::Note(text)] = &events[..] else { panic!("{events:?}") };
+        let [BackendEvent::Committed, BackendEvent::Alarm(text)] = &events[..] else { panic!("{events:?}") };
         let expected = format!("link down: sent a frame length of {length}, legal are 1 to 1024 bytes");
         assert!(text.starts_with(&expected), "{text}");
         assert_eq!(received(&mut peer), b"");
@@ -194,7 +198,7 @@ fn an_impossible_length_ends_the_link_and_the_next_peer_is_welcome() {
     let mut peer = UnixStream::connect(&path).unwrap();
     bench.linked();
     peer.write_all(&[&1_024_u32.to_be_bytes()[..], &[b'x'; 1_024]].concat()).unwrap();
-    assert!(matches!(&bench.wait()[..], [BackendEvent::Note(text)] if text.contains("unknown message")));
+    assert!(matches!(&bench.wait()[..], [BackendEvent::Alarm(text)] if text.contains("unknown message")));
     assert_eq!(received(&mut peer), b"", "nothing was left for it");
     drop(bench);
     assert!(!path.exists(), "the socket file goes too");
@@ -215,7 +219,7 @@ fn a_request_waits_for_the_link_and_is_made_again_on_the_next() {
         bench.linked();
         assert_eq!(received(&mut peer), DO_CHECKPOINT_ON_WIRE, "once, however long it waited");
         drop(peer);
-        assert_eq!(bench.wait(), [note("link down: closed by the other end")]);
+        assert_eq!(bench.wait(), [alarm("link down: closed by the other end")]);
     }
     let mut peer = UnixStream::connect(&path).unwrap();
     bench.linked();
@@ -314,7 +318,7 @@ fn tcp_both_ways() {
     bench.linked();
     bench.request();
     // The other is a comparer too and knows no request.
-    assert_eq!(other.wait(), [note("unknown message \"DO_CHECKPOINT\"")]);
+    assert_eq!(other.wait(), [alarm("unknown message \"DO_CHECKPOINT\"")]);
 }
 
 #[test]
