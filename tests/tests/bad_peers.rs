@@ -194,6 +194,8 @@ fn a_wrong_setting_is_one_sentence() -> Result<()> {
     complaint_of_compare(here, &["--set", "compare_timeout=-3"], &["compare_timeout", "-3"])?;
     complaint_of_compare(here, &["--checkpoint", "pigeon"], &["pigeon", "notify:"])?;
     complaint_of_compare(here, &["--metrics", "here"], &["here"])?;
+    let headers = format!("unix:{},listen,vnet", here.join("headers").display());
+    complaint_of_compare(here, &["--primary-in", &headers], &["virtio-net headers", "--out", ",vnet"])?;
 
     let missing = here.join("absent.toml").display().to_string();
     complaint_of_compare(here, &["--config", &missing], &["absent.toml"])?;

@@ -200,6 +200,19 @@ fn exit_code_tells_a_mismatch_only_when_asked() {
 }
 
 #[test]
+fn a_mismatch_that_another_request_answers_still_counts() {
+    // A timeout is outstanding when the byte differs: one request, but the captures contradict each other.
+    let case = Case::v4().handshake(0.ms()).p(1.ms(), seg(0..10)).s(500.ms(), seg(0..10).with_byte(3, 0xee));
+    let directory = tempfile::tempdir().unwrap();
+    case.write(directory.path());
+    let finished = replay(directory.path(), &["--fail-on-mismatch", "--checkpoint-ms", "never", "--json"]);
+    assert_eq!(finished.code, Some(3), "{}", finished.stderr);
+    let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(summary["checkpoints"]["mismatch"], 0);
+    assert_eq!(summary["mismatches"], 1);
+}
+
+#[test]
 fn verdicts_and_released_are_optional() {
     let directory = tempfile::tempdir().unwrap();
     mixture().write(directory.path());

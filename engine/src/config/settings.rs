@@ -170,7 +170,7 @@ impl Settings {
                 poll: PollMode::Adaptive,
                 timer_tick: Duration::from_millis(10),
             },
-            limits: LimitSettings { max_connections: 65_536, max_held_frames: 65_536, max_gso_frames: 64 },
+            limits: LimitSettings { max_connections: 65_536, max_held_frames: 16_384, max_gso_frames: 256 },
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
             log: log.to_owned(),
         }
