@@ -116,9 +116,13 @@ impl Stream {
     #[inline(always)]
     pub(crate) fn cover(&mut self, islands: &mut Spans, range: SeqRange) -> bool {
         let Some(reach) = self.reach.as_mut() else { return true };
+        // Where an ACK or a reset stands, something was sent before it: a FIN, for all we know.
+        if range.is_empty() {
+            return true;
+        }
         reach.top = reach.top.max(range.end);
         if reach.next.is_before(range.start) {
-            return range.is_empty() || self.cover_island(islands, range);
+            return self.cover_island(islands, range);
         }
         if reach.next.is_before(range.end) {
             reach.next = range.end;
