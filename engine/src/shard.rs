@@ -61,6 +61,13 @@ enum Phase {
     Timeout,
 }
 
+/// Whether a flow found the table full in this epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Wanted,
+}
+
 /// One shard.
 #[derive(Debug)]
 pub struct Shard {
@@ -71,6 +78,7 @@ pub struct Shard {
     epoch: u32,
     /// Frames of flows that found the table full.
     untracked: Queue,
+    room: Room,
     /// Connections whose timer came up at this instant.
     due: Vec<u32>,
 }
@@ -87,6 +95,7 @@ impl Shard {
             store: Store::new(settings.max_held_frames, former, hasher),
             epoch: 0,
             untracked: Queue::default(),
+            room: Room::Enough,
             due: Vec::with_capacity(settings.max_connections),
         }
     }
@@ -177,7 +186,8 @@ impl Shard {
         now: Nanos,
         sink: &mut impl Sink,
     ) {
-        if self.untracked.is_empty() {
+        if self.room == Room::Enough {
+            self.room = Room::Wanted;
             let detail = Detail::Bound { limit: "max_connections" };
             sink.ask(Cause { reason: Reason::TableFull, at: now, flow: packet.flow().copied(), detail });
         }
@@ -241,7 +251,8 @@ impl Shard {
     fn begin_epoch(&mut self, now: Nanos) {
         self.epoch = self.epoch.wrapping_add(1);
         self.store.clear();
-        if !self.untracked.is_empty() {
+        if self.room == Room::Wanted {
+            self.room = Room::Enough;
             self.untracked = Queue::default();
             self.bring_up_to_date();
             self.table.make_room(now);

@@ -118,7 +118,7 @@ impl Table {
         now: Nanos,
     ) -> Result<u32, TableFull> {
         if self.len() == self.capacity {
-            self.sweep(settings, now);
+            self.sweep(connection.epoch(), settings, now);
         }
         let tag = hash.bucket_bits();
         let entry = Some(Entry { connection, tag });
@@ -142,13 +142,16 @@ impl Table {
         Ok(index)
     }
 
-    /// Forgets expired connections among the next few.
-    fn sweep(&mut self, settings: &CompareSettings, now: Nanos) {
+    /// Forgets expired connections among the next few. Those that were silent since a commit learn of it here: what
+    /// they held is gone.
+    fn sweep(&mut self, epoch: u32, settings: &CompareSettings, now: Nanos) {
         for _ in 0..SWEEP.min(self.entries.len()) {
             let index = self.hand;
             self.hand = (self.hand + 1) % self.entries.len();
-            let expired =
-                self.entries[index].as_ref().is_some_and(|entry| entry.connection.is_expired(settings, now));
+            let expired = self.entries[index].as_mut().is_some_and(|entry| {
+                entry.connection.refresh(epoch);
+                entry.connection.is_expired(settings, now)
+            });
             if expired {
                 self.remove(index);
             }

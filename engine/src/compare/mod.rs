@@ -253,6 +253,11 @@ impl Connection {
         &self.flow.key
     }
 
+    /// The epoch it was brought up to.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// When a frame of it came last.
     pub fn last_seen(&self) -> Nanos {
         self.flow.last_seen
