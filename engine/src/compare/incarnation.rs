@@ -19,6 +19,10 @@ const SEQUENCE_WINDOW: u32 = 1 << 20;
 /// Largest window of TCP (RFC 7323 section 2.2): a primary segment further off has no place in the stream.
 const LARGEST_WINDOW: u32 = 1 << 30;
 
+/// Acks of the secondary that are kept until the primary has sent them, too: what a burst of received segments makes a
+/// guest send that is a little faster.
+const ACKS_AHEAD: usize = 16;
+
 /// How to translate the secondary's sequence numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mapping {
@@ -71,7 +75,7 @@ pub(crate) struct Incarnation {
     committed: Option<SeqNumber>,
     committed_ack: Option<SeqNumber>,
     /// Acks of the secondary above `committed_ack` that the primary has not sent yet.
-    acks_ahead: ArrayVec<SeqNumber, 4>,
+    acks_ahead: ArrayVec<SeqNumber, ACKS_AHEAD>,
 }
 
 impl Incarnation {
@@ -202,7 +206,9 @@ impl Incarnation {
                     if one_space { SeqShift::IDENTITY } else { SeqShift::between(first, self.origin) };
                 self.mapping = Mapping::Fixed(shift);
                 let first = shift.apply(first) - u32::from(syn.is_some());
-                let start = first.min(self.origin);
+                // A wild number says nothing about where the stream began.
+                let is_near = first.distance(self.origin) <= SEQUENCE_WINDOW;
+                let start = if is_near { first.min(self.origin) } else { self.origin };
                 self.streams.secondary.start_at(start);
                 let origin = self.origin;
                 !start.is_before(origin)
@@ -291,13 +297,14 @@ impl Incarnation {
         }
     }
 
-    /// Whether a primary segment lies where bytes can be compared.
+    /// Whether a primary segment lies where bytes can be compared: near the position that everything is known up to, so
+    /// that all positions of the stream's spans compare with each other.
     #[inline(always)]
     pub(super) fn is_trackable(&self, placed: &Placed) -> bool {
         self.streams
             .primary
             .reach
-            .is_some_and(|reach| placed.range.start.distance(reach.top) <= LARGEST_WINDOW)
+            .is_some_and(|reach| placed.range.start.distance(reach.next) <= LARGEST_WINDOW)
     }
 
     /// Where a placed secondary segment stands to what was seen before.
@@ -430,7 +437,9 @@ impl Incarnation {
             }
         }
         for (stream, kind) in [(own, MismatchKind::SelfInconsistent), (other, MismatchKind::Fin)] {
+            // A reset has no position, so behind a FIN it goes on with nothing.
             if let Some(fin) = stream.fin
+                && !placed.range.is_empty()
                 && placed.fin != Some(fin)
                 && fin.is_before(placed.range.end)
             {
@@ -505,12 +514,16 @@ impl Incarnation {
         self.mark_offset + i64::from(position.past(self.mark))
     }
 
-    /// Lets the offset's reference follow the primary, so that offsets stay right beyond 2^31.
+    /// Lets what positions are compared with follow the primary, so that offsets and the commit's position stay right
+    /// beyond 2^31.
     #[inline(always)]
     pub(super) fn move_mark(&mut self) {
         if let Some(reach) = self.streams.primary.reach
             && reach.next.past(self.mark) > 1 << 29
         {
+            // What lies before the old mark is old enough to be stale, whenever the commit was.
+            let mark = self.mark;
+            self.committed = self.committed.map(|committed| committed.max(mark));
             self.mark_offset = self.offset_of(reach.next);
             self.mark = reach.next;
         }
@@ -571,5 +584,25 @@ fn place(segment: &Segment, position: SeqNumber) -> Placed {
         ack: segment.ack,
         fin: (segment.flags.fin() && !rst).then_some(payload.end),
         reset: rst.then_some(segment.seq),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a commit left behind must not make new segments stale when the numbers have come half way round.
+    #[test]
+    fn two_gibibytes_after_a_commit_nothing_new_is_below_it() {
+        let mut incarnation = Incarnation::new(0);
+        let mut next = SeqNumber(u32::MAX - 100);
+        incarnation.streams.primary.start_at(next);
+        incarnation.commit();
+        for _ in 0..64 {
+            next = next + (1 << 27);
+            incarnation.streams.primary.start_at(next);
+            incarnation.move_mark();
+            assert!(!incarnation.is_below_commit(SeqRange::new(next, 10)), "{next}");
+        }
     }
 }

@@ -55,18 +55,21 @@ impl TcpState {
     pub(crate) fn obstacle(&self, cx: &Context<'_>, content: &Content) -> Option<WaitsFor> {
         let Content::Segment { placed, generation, .. } = content else { return Some(WaitsFor::Checkpoint) };
         match self.life_of(cx.store, *generation) {
-            Life::Current => obstacle(&self.current, cx.settings, placed),
-            Life::Former(index) => obstacle(cx.store.former.get(index)?, cx.settings, placed),
+            Some(Life::Current) => obstacle(&self.current, cx.settings, placed),
+            Some(Life::Former(index)) => obstacle(cx.store.former.get(index)?, cx.settings, placed),
+            None => Some(WaitsFor::Checkpoint),
         }
     }
 
-    fn life_of(&self, store: &Store, generation: u8) -> Life {
-        match self.former {
-            Some(index) if store.former.get(index).is_some_and(|former| former.generation == generation) => {
-                Life::Former(index)
-            }
-            _ => Life::Current,
+    /// The life that a held frame belongs to; `None` if it is forgotten.
+    #[inline(always)]
+    fn life_of(&self, store: &Store, generation: u8) -> Option<Life> {
+        if generation == self.current.generation {
+            return Some(Life::Current);
         }
+        let index = self.former?;
+        let former = store.former.get(index)?;
+        (former.generation == generation).then_some(Life::Former(index))
     }
 
     /// The life that a segment belongs to, `None` if a new one begins with it.
@@ -167,13 +170,16 @@ impl TcpState {
                 return;
             }
             match self.life_of(cx.store, generation) {
-                Life::Current => self.current.streams.primary.unhold(&mut cx.store.spans, placed.range, id),
-                Life::Former(index) => {
+                Some(Life::Current) => {
+                    self.current.streams.primary.unhold(&mut cx.store.spans, placed.range, id);
+                }
+                Some(Life::Former(index)) => {
                     if let Some(mut former) = cx.store.former.take(index) {
                         former.streams.primary.unhold(&mut cx.store.spans, placed.range, id);
                         cx.store.former.put_back(index, former);
                     }
                 }
+                None => return,
             }
             let Some(held) = cx.store.held.take(&mut flow.queues.primary, id) else { return };
             sink.release(held.frame, release_word(&placed));
@@ -238,8 +244,9 @@ impl<K: Sink> Session<'_, '_, K> {
         if placed.is_pure_ack() {
             self.leave_or_hold(arrival, &placed);
         } else if !self.incarnation.is_trackable(&placed) {
-            // Nowhere near the stream: it waits like any other, but there is nothing to compare it with.
-            self.hold(arrival, &placed, 0);
+            // Nowhere near the stream: there is nothing to compare it with, so it waits for a checkpoint. Numbers that
+            // far off must not be judged by position: they would seem to lie before it.
+            self.flow.hold(self.cx, arrival, Content::Opaque);
         } else {
             self.primary_data(arrival, &placed)?;
         }
@@ -292,8 +299,10 @@ impl<K: Sink> Session<'_, '_, K> {
                 self.incarnation.streams.secondary.held_in(&self.cx.store.spans, at)
             {
                 at.start = common.end;
-                let differs = contradiction.is_some()
-                    && difference_in(&self.cx.store.held, id, placed, ethernet, common).is_some();
+                let differs = contradiction.is_some_and(|found| {
+                    let ends_differ = found.kind == MismatchKind::Fin && found.with == Some(id);
+                    ends_differ || difference_in(&self.cx.store.held, id, placed, ethernet, common).is_some()
+                });
                 self.count_off(id, if differs { u32::MAX } else { common.len() });
             }
         }
@@ -318,7 +327,8 @@ impl<K: Sink> Session<'_, '_, K> {
 
     /// A primary reset answers those of the secondary that wait for it.
     fn match_secondary_reset(&mut self, placed: &Placed) {
-        if placed.reset.is_none() {
+        // Looking for them is worth it only if the secondary has sent one.
+        if !self.incarnation.reset_answered(Side::Primary, placed) {
             return;
         }
         let mut at = self.flow.queues.secondary.head();
@@ -517,9 +527,7 @@ fn weigh(
     if standing == Standing::Duplicate && contradiction.is_none() {
         return (Fate::Drop(Discard::Duplicate), None);
     }
-    let unmatched = if contradiction
-        .is_some_and(|found| found.kind != MismatchKind::Fin && found.kind != MismatchKind::Rst)
-    {
+    let unmatched = if contradiction.is_some_and(|found| found.kind != MismatchKind::Rst) {
         u32::MAX
     } else {
         unmatched_positions(incarnation, store, placed.range)
