@@ -241,7 +241,10 @@ impl<K: Sink> Session<'_, '_, K> {
         }
         let placed = self.incarnation.place_primary(segment);
         self.incarnation.note_primary_ack(placed.ack);
-        if placed.is_pure_ack() {
+        if placed.is_pure_ack() && opens {
+            // What the secondary sent early is placed first: it may contradict itself.
+            self.hold(arrival, &placed, 0);
+        } else if placed.is_pure_ack() {
             self.leave_or_hold(arrival, &placed);
         } else if !self.incarnation.is_trackable(&placed) {
             // Nowhere near the stream: there is nothing to compare it with, so it waits for a checkpoint. Numbers that

@@ -167,3 +167,11 @@ fn a_connection_that_was_flushed_and_then_silent_expires() {
     let log = engine(settings, talk.0);
     assert!(requests(&log).iter().all(|(_, why)| *why != Why::Bound("max_connections")), "{log:#?}");
 }
+
+#[test]
+fn a_first_ack_past_an_early_contradiction_does_not_leave() {
+    let talk = Talk(BySide::default()).s(0, FIN, 100, b"a").s(1, ACK, 102, b"").s(2, ACK, 101, b"bc");
+    let log = talk.p(3, ACK, 103, b"").run();
+    assert!(matches!(requests(&log)[..], [(3, Why::Mismatch { .. })]), "{log:?}");
+    assert_released(&log, 0, 8, "flush");
+}
