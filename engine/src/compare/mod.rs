@@ -1,6 +1,7 @@
 //! The comparison of one connection's frames. Pure: `now` is an argument, decisions go to a [`Sink`], nothing here
 //! reads a clock, takes a lock, logs, allocates or does I/O.
 
+mod contradiction;
 mod datagram;
 mod incarnation;
 mod stream;

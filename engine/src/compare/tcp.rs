@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::incarnation::{Contradiction, Ending, Incarnation, Standing};
+use super::contradiction::{Contradiction, Ending};
+use super::incarnation::{Incarnation, Standing};
 use super::stream::difference_in;
 use super::{Arrival, CompareSettings, Context, Flow, Store, release_word};
 use crate::held::{Content, HeldId, Placed};

@@ -91,6 +91,14 @@ fn a_primary_segment_nowhere_near_the_stream_waits_for_a_checkpoint() {
 }
 
 #[test]
+fn after_a_commit_a_wild_number_does_not_count_as_where_the_primary_stands() {
+    let talk = Talk::new().both(1, ACK, 100, b"abcd").p(2, ACK, 100 + (1 << 29), b"x");
+    let log = talk.p(500, ACK, 104, b"efgh").s(600, ACK, 104, b"efgh").run();
+    assert_eq!(requests(&log), [(402, Why::Timeout { side: Side::Primary, frame: 2 })]);
+    assert_released(&log, 3, 600, "matched");
+}
+
+#[test]
 fn a_wild_first_number_of_the_secondary_lets_nothing_pass() {
     let mut settings = settings(100);
     settings.shard.compare.secondary_sequence = colo_engine::compare::SecondarySequence::Translated;
