@@ -70,6 +70,8 @@ pub enum Selector {
 }
 
 impl Selector {
+    /// 34 bits.
+    #[inline(always)]
     fn word(self) -> u64 {
         match self {
             Self::None => 0,
@@ -78,19 +80,91 @@ impl Selector {
             Self::Fragment => 3 << 32,
         }
     }
+
+    fn from_word(word: u64) -> Self {
+        let low = |shift: u32| u16::try_from((word >> shift) & 0xffff).unwrap_or(0);
+        match (word >> 32) & 3 {
+            1 => Self::Ports { source: low(16), destination: low(0) },
+            2 => Self::Query { kind: low(16).to_be_bytes()[1], identifier: low(0) },
+            3 => Self::Fragment,
+            _ => Self::None,
+        }
+    }
 }
 
 /// What makes a flow: frames with equal keys are compared with each other, no others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Packed into words: a key is written, moved, hashed and compared for every frame, and fields of mixed size that are
+/// written one by one and moved by the vector stall the processor (no store forwarding).
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
+    /// IPv4: both in the first word. IPv6: two words each.
+    addresses: [u64; 4],
+    /// The selector's word, the protocol from bit 48 on, and bit 56 for IPv6.
+    selector: u64,
+    vlan: VlanTags,
+}
+
+const PROTOCOL_BIT: u32 = 48;
+const IPV6: u64 = 1 << 56;
+
+impl FlowKey {
+    /// From its parts: the protocol is the IP protocol number.
+    #[inline(always)]
+    pub fn new(addresses: Addresses, vlan: VlanTags, protocol: u8, selector: Selector) -> Self {
+        let selector = selector.word() | u64::from(protocol) << PROTOCOL_BIT;
+        match addresses {
+            Addresses::V4 { source, destination } => {
+                let word = u64::from(source) << 32 | u64::from(destination);
+                Self { addresses: [word, 0, 0, 0], selector, vlan }
+            }
+            Addresses::V6 { source, destination } => {
+                let [source, destination] = [halves(source), halves(destination)];
+                let addresses = [source[0], source[1], destination[0], destination[1]];
+                Self { addresses, selector: selector | IPV6, vlan }
+            }
+        }
+    }
+
     /// Source and destination.
-    pub addresses: Addresses,
+    pub fn addresses(&self) -> Addresses {
+        let [one, two, three, four] = self.addresses;
+        if self.selector & IPV6 != 0 {
+            let whole = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
+            return Addresses::V6 { source: whole(one, two), destination: whole(three, four) };
+        }
+        let [source, destination] =
+            [one >> 32, one & 0xffff_ffff].map(|word| u32::try_from(word).unwrap_or(0));
+        Addresses::V4 { source, destination }
+    }
+
     /// Tag stack.
-    pub vlan: VlanTags,
+    pub fn vlan(&self) -> VlanTags {
+        self.vlan
+    }
+
     /// IP protocol number.
-    pub protocol: u8,
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.selector.to_be_bytes()[1]
+    }
+
     /// Ports, identifiers.
-    pub selector: Selector,
+    pub fn selector(&self) -> Selector {
+        Selector::from_word(self.selector)
+    }
+}
+
+/// The high and the low half.
+#[inline(always)]
+fn halves(address: u128) -> [u64; 2] {
+    [address >> 64, address & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(0))
+}
+
+impl fmt::Debug for FlowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FlowKey({self})")
+    }
 }
 
 /// The protocol's name as in `/etc/protocols`, for the known ones.
@@ -115,14 +189,14 @@ impl fmt::Display for FlowKey {
         for (place, identifier) in self.vlan.identifiers().enumerate() {
             write!(f, "{}{identifier}", if place == 0 { "vlan " } else { "." })?;
         }
-        if self.vlan != VlanTags::default() {
+        if self.vlan() != VlanTags::default() {
             f.write_str(" ")?;
         }
-        match protocol_name(self.protocol) {
+        match protocol_name(self.protocol()) {
             Some(name) => write!(f, "{name} ")?,
-            None => write!(f, "proto {} ", self.protocol)?,
+            None => write!(f, "proto {} ", self.protocol())?,
         }
-        match (self.addresses, self.selector) {
+        match (self.addresses(), self.selector()) {
             (Addresses::V4 { source, destination }, selector) => {
                 write_ends(f, Ipv4Addr::from(source), Ipv4Addr::from(destination), ["", ""], selector)
             }
@@ -201,17 +275,15 @@ impl FlowHasher {
     #[inline(always)]
     pub fn hash(&self, key: &FlowKey) -> FlowHash {
         let mut hasher = self.state.build_hasher();
-        match key.addresses {
-            Addresses::V4 { source, destination } => {
-                hasher.write_u64(u64::from(source) << 32 | u64::from(destination));
-            }
-            Addresses::V6 { source, destination } => {
-                hasher.write_u128(source);
-                hasher.write_u128(destination);
+        hasher.write_u64(key.addresses[0]);
+        if key.selector & IPV6 != 0 {
+            for word in &key.addresses[1..] {
+                hasher.write_u64(*word);
             }
         }
-        let tags = u64::from(key.vlan.tags[0]) << 13 | u64::from(key.vlan.tags[1]);
-        hasher.write_u64(key.selector.word() ^ u64::from(key.protocol) << 56 ^ tags << 35);
+        // The protocol takes bits 48 to 56, the selector the lower 34: tags in the remaining bits, by rotation.
+        let tags = u64::from(key.vlan.tags[0]) << 13 ^ u64::from(key.vlan.tags[1]);
+        hasher.write_u64(key.selector ^ tags.rotate_left(35));
         FlowHash(hasher.finish())
     }
 
@@ -230,7 +302,7 @@ mod tests {
 
     fn v4(selector: Selector, protocol: u8) -> FlowKey {
         let addresses = Addresses::V4 { source: 0x0a00_0001, destination: 0x0a00_0009 };
-        FlowKey { addresses, vlan: VlanTags::default(), protocol, selector }
+        FlowKey::new(addresses, VlanTags::default(), protocol, selector)
     }
 
     #[test]
@@ -244,7 +316,8 @@ mod tests {
         assert_eq!(icmp.to_string(), "icmp 10.0.0.1 > 10.0.0.9 id 7");
         assert_eq!(v4(Selector::None, 89).to_string(), "proto 89 10.0.0.1 > 10.0.0.9");
         let source = u128::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
-        let v6 = FlowKey { addresses: Addresses::V6 { source, destination: source + 8 }, ..v4(ports, 6) };
+        let v6 = Addresses::V6 { source, destination: source + 8 };
+        let v6 = FlowKey::new(v6, VlanTags::default(), 6, ports);
         assert_eq!(v6.to_string(), "tcp [fd00::1]:80 > [fd00::9]:4242");
     }
 
@@ -256,9 +329,14 @@ mod tests {
         assert!(tagged.vlan.push(0));
         let others = [
             tagged,
-            FlowKey { protocol: 17, ..base },
-            FlowKey { selector: Selector::Ports { source: 4242, destination: 80 }, ..base },
-            FlowKey { addresses: Addresses::V4 { source: 0x0a00_0009, destination: 0x0a00_0001 }, ..base },
+            FlowKey::new(base.addresses(), VlanTags::default(), 17, base.selector()),
+            v4(Selector::Ports { source: 4242, destination: 80 }, 6),
+            FlowKey::new(
+                Addresses::V4 { source: 0x0a00_0009, destination: 0x0a00_0001 },
+                VlanTags::default(),
+                6,
+                base.selector(),
+            ),
         ];
         for other in others {
             assert_ne!(hasher.hash(&base), hasher.hash(&other), "{other}");

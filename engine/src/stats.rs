@@ -83,7 +83,7 @@ pub fn drop_cell(dropped: &mut Dropped, why: Discard) -> &mut u64 {
 /// The counters of a flow's protocol.
 #[inline(always)]
 pub fn verdict_cells<'a>(verdicts: &'a mut VerdictsByProtocol, flow: &FlowKey) -> &'a mut Verdicts {
-    match flow.protocol {
+    match flow.protocol() {
         6 => &mut verdicts.tcp,
         17 | 136 => &mut verdicts.udp,
         1 | 58 => &mut verdicts.icmp,

@@ -222,12 +222,8 @@ mod tests {
     use crate::wire::{Extent, Packet};
 
     fn key(port: u16) -> FlowKey {
-        FlowKey {
-            addresses: Addresses::V4 { source: 1, destination: 2 },
-            vlan: VlanTags::default(),
-            protocol: 17,
-            selector: Selector::Ports { source: port, destination: 9 },
-        }
+        let addresses = Addresses::V4 { source: 1, destination: 2 };
+        FlowKey::new(addresses, VlanTags::default(), 17, Selector::Ports { source: port, destination: 9 })
     }
 
     fn connection(port: u16, now: Nanos) -> Connection {

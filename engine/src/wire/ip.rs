@@ -72,7 +72,7 @@ pub(super) fn parse_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option
 impl Carried<'_> {
     #[inline(always)]
     fn flow(&self, selector: Selector) -> FlowKey {
-        FlowKey { addresses: self.addresses, vlan: self.vlan, protocol: self.protocol, selector }
+        FlowKey::new(self.addresses, self.vlan, self.protocol, selector)
     }
 
     /// The whole IP payload as one datagram.

@@ -5,11 +5,13 @@
 //! length: short frames are padded on the wire.
 
 mod ip;
+mod plain;
 mod seq;
 
 pub use seq::{SeqNumber, SeqRange, SeqShift};
 
 use crate::flow::{FlowKey, VlanTags};
+use plain::Plain;
 
 /// Header fields outside IP, as byte ranges.
 mod field {
@@ -43,6 +45,7 @@ pub struct Extent {
 }
 
 impl Extent {
+    #[inline(always)]
     fn new(offset: usize, len: usize) -> Self {
         // A frame is at most 69,632 bytes long.
         Self { offset: u32::try_from(offset).unwrap_or(0), len: u32::try_from(len).unwrap_or(0) }
@@ -76,6 +79,7 @@ impl TcpFlags {
     const RST: u8 = 0x04;
 
     /// From the flag byte of a TCP header.
+    #[inline(always)]
     pub fn from_bits(bits: u8) -> Self {
         Self(bits)
     }
@@ -188,8 +192,22 @@ pub enum Packet {
 impl Packet {
     /// Looks at an Ethernet frame (without virtio header). Never fails: what cannot be understood is
     /// [`Class::Malformed`] or [`Class::Other`].
-    #[inline]
+    #[inline(always)]
     pub fn parse(ethernet: &[u8]) -> Self {
+        if let Some(plain) = Plain::new(ethernet) {
+            if let Some(segment) = plain.segment() {
+                return Self::Tcp(plain.flow(), segment);
+            }
+            if let Some(payload) = plain.udp_payload() {
+                return Self::Datagram(plain.flow(), payload);
+            }
+        }
+        Self::parse_any(ethernet)
+    }
+
+    /// Any frame, header by header.
+    #[inline(never)]
+    fn parse_any(ethernet: &[u8]) -> Self {
         let Some((ethertype, vlan, offset)) = link_layer(ethernet) else {
             return Self::Class(Class::Malformed);
         };

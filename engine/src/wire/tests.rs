@@ -83,7 +83,7 @@ fn udp_content_is_the_udp_payload() {
     frame.extend([0; 9]);
     let Packet::Datagram(flow, extent) = Packet::parse(&frame) else { panic!("no datagram") };
     assert_eq!(extent.of(&frame), b"answer");
-    assert_eq!(flow.selector, Selector::Ports { source: 53, destination: 5353 });
+    assert_eq!(flow.selector(), Selector::Ports { source: 53, destination: 5353 });
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn fragments_and_others_are_datagrams_of_their_own_flow() {
     let mut frame = tcp(b"hello");
     frame[20] = 0x20; // more fragments
     let Packet::Datagram(flow, extent) = Packet::parse(&frame) else { panic!("no datagram") };
-    assert_eq!((flow.selector, extent.len), (Selector::Fragment, 25));
+    assert_eq!((flow.selector(), extent.len), (Selector::Fragment, 25));
     let arp = [&[0xff; 12][..], &[8, 6], &[0; 28]].concat();
     assert_eq!(Packet::parse(&arp), Packet::Class(Class::Arp));
 }
