@@ -15,5 +15,5 @@ pub fn now() -> Duration {
 pub fn of<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let start = now();
     let result = work();
-    (now() - start, result)
+    (now().saturating_sub(start), result)
 }

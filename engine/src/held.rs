@@ -254,6 +254,7 @@ impl HeldFrames {
     }
 
     /// Appends a frame to its flow's queue and to the shard's.
+    #[inline(always)]
     pub fn push(&mut self, flow: &mut Queue, held: Held) -> HeldId {
         let side = held.side;
         self.bytes[side] += held.frame.len();
@@ -276,6 +277,7 @@ impl HeldFrames {
     }
 
     /// Takes a frame out of both orders.
+    #[inline(always)]
     pub fn take(&mut self, flow: &mut Queue, id: HeldId) -> Option<Held> {
         self.get(id)?;
         self.unlink(flow, id.0, Order::Flow);
@@ -288,6 +290,7 @@ impl HeldFrames {
         self.take_from_shard(self.by_arrival[side].head()?)
     }
 
+    #[inline(always)]
     fn take_from_shard(&mut self, id: HeldId) -> Option<Held> {
         let held = self.slot_mut(id.0)?.held.take()?;
         let mut by_arrival = self.by_arrival[held.side];

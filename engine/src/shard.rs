@@ -142,7 +142,6 @@ impl Shard {
             return self.handle_untracked(side, frame, &packet, now, sink);
         };
         let Some(connection) = self.table.get_mut(index) else { return };
-        connection.refresh(self.epoch);
         let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
         if side == Side::Secondary && budget == Budget::Exhausted {
             return connection.handle_over_budget(frame, now, sink);

@@ -35,15 +35,20 @@ struct Node {
 }
 
 /// A sorted list of spans. Its memory is in the [`Spans`] it is used with, always the same one.
+///
+/// The usual list has one span at most: that one stands in the list itself, until a second comes.
 #[derive(Clone, Copy, Debug)]
 pub struct SpanList {
     head: [u32; LEVELS],
+    /// The only span, if `len` is 1 and `head` leads nowhere.
+    only: Span,
     len: u32,
 }
 
 impl Default for SpanList {
     fn default() -> Self {
-        Self { head: [NONE; LEVELS], len: 0 }
+        let only = Span { range: SeqRange::default(), owner: Owner::NOBODY };
+        Self { head: [NONE; LEVELS], only, len: 0 }
     }
 }
 
@@ -58,6 +63,12 @@ impl SpanList {
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether its only span stands in itself.
+    #[inline(always)]
+    fn is_single(&self) -> bool {
+        self.len == 1 && self.head[0] == NONE
     }
 }
 
@@ -93,6 +104,18 @@ impl Spans {
         if list.is_empty() {
             return None;
         }
+        if list.is_single() {
+            return position.is_before(list.only.range.end).then_some(list.only);
+        }
+        self.first_in_slab(list, position)
+    }
+
+    fn first_in_slab(&self, list: &SpanList, position: SeqNumber) -> Option<Span> {
+        // Mostly it is the first one of the list: streams are worked off from their start.
+        let first = self.node(list.head[0])?;
+        if position.is_before(first.span.range.end) {
+            return Some(first.span);
+        }
         let before = self.predecessors(list, position);
         self.node(self.follow(list, before[0], 0)).map(|node| node.span)
     }
@@ -123,7 +146,28 @@ impl Spans {
 
     /// Adds a span that overlaps none of the list. False: no room.
     #[must_use]
+    #[inline(always)]
     pub fn insert(&mut self, list: &mut SpanList, span: Span) -> bool {
+        if list.is_empty() {
+            list.only = span;
+            list.len = 1;
+            return true;
+        }
+        self.insert_second(list, span)
+    }
+
+    fn insert_second(&mut self, list: &mut SpanList, span: Span) -> bool {
+        if list.is_single() {
+            list.len = 0;
+            if !self.insert_in_slab(list, list.only) {
+                list.len = 1;
+                return false;
+            }
+        }
+        self.insert_in_slab(list, span)
+    }
+
+    fn insert_in_slab(&mut self, list: &mut SpanList, span: Span) -> bool {
         let before = self.predecessors(list, span.range.start);
         let height = self.draw_height();
         let mut next = [NONE; LEVELS];
@@ -141,8 +185,19 @@ impl Spans {
     }
 
     /// Removes the span that starts at `start`, if there is one.
+    #[inline(always)]
     pub fn remove(&mut self, list: &mut SpanList, start: SeqNumber) -> Option<Span> {
-        let before = self.predecessors(list, start);
+        if list.is_single() {
+            let found = list.only.range.start == start;
+            list.len -= u32::from(found);
+            return found.then_some(list.only);
+        }
+        self.remove_from_slab(list, start)
+    }
+
+    fn remove_from_slab(&mut self, list: &mut SpanList, start: SeqNumber) -> Option<Span> {
+        let is_first = self.node(list.head[0])?.span.range.start == start;
+        let before = if is_first { [NONE; LEVELS] } else { self.predecessors(list, start) };
         let index = self.follow(list, before[0], 0);
         let node = *self.node(index)?;
         if node.span.range.start != start {

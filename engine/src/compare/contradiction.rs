@@ -41,12 +41,17 @@ impl Incarnation {
         let repeats = own.reach.is_some_and(|reach| placed.payload.start.is_before(reach.top));
         let mine =
             if repeats { own.first_difference(&store.spans, &store.held, placed, ethernet) } else { None };
-        let bytes = Difference::earlier(theirs, mine).map(|difference| {
-            let said_before = own.has_sent(&store.islands, difference.at);
-            let kind = if said_before { MismatchKind::SelfInconsistent } else { MismatchKind::Payload };
-            Contradiction { kind, at: difference.at, with: difference.with }
-        });
-        bytes.or_else(|| self.end_contradiction(store, side, placed))
+        match Difference::earlier(theirs, mine) {
+            None => self.end_contradiction(store, side, placed),
+            Some(difference) => Some(Self::byte_contradiction(store, own, difference)),
+        }
+    }
+
+    #[cold]
+    fn byte_contradiction(store: &Store, own: &Stream, difference: Difference) -> Contradiction {
+        let said_before = own.has_sent(&store.islands, difference.at);
+        let kind = if said_before { MismatchKind::SelfInconsistent } else { MismatchKind::Payload };
+        Contradiction { kind, at: difference.at, with: difference.with }
     }
 
     /// FIN and RST against what goes on beyond them.
@@ -61,6 +66,12 @@ impl Incarnation {
         {
             return None;
         }
+        self.found_end_contradiction(store, side, placed)
+    }
+
+    #[cold]
+    fn found_end_contradiction(&self, store: &Store, side: Side, placed: &Placed) -> Option<Contradiction> {
+        let (own, other) = (&self.streams[side], &self.streams[side.other()]);
         let at = |kind, at: SeqNumber| {
             let with = other.holder_of(&store.spans, at);
             Some(Contradiction { kind, at, with })

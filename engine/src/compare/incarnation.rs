@@ -300,7 +300,7 @@ impl Incarnation {
     /// Where a placed secondary segment stands to what was seen before.
     #[inline(always)]
     pub(super) fn standing(&self, store: &Store, placed: &Placed) -> Standing {
-        let [Some(primary), Some(secondary)] = [self.streams.primary.reach, self.streams.secondary.reach]
+        let (Some(primary), Some(secondary)) = (self.streams.primary.reach, self.streams.secondary.reach)
         else {
             return Standing::Plausible;
         };

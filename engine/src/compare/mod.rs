@@ -157,6 +157,7 @@ impl Flow {
         Cause { reason, at: self.last_seen, flow: Some(self.key), detail }
     }
 
+    #[inline(always)]
     fn hold(&mut self, cx: &mut Context<'_>, arrival: Arrival, content: Content) -> HeldId {
         let Arrival { side, frame, connection } = arrival;
         cx.store.held.push(&mut self.queues[side], Held { frame, connection, side, content })
@@ -205,12 +206,14 @@ impl Flow {
     /// The head that came first, primary first.
     #[inline(always)]
     fn oldest(&self, cx: &Context<'_>) -> Option<(Nanos, HeldId)> {
-        let [primary, secondary] =
-            Side::BOTH.map(|side| self.queues[side].head().map(|id| (cx.store.held.arrival(id), id)));
-        match (primary, secondary) {
-            (Some(primary), Some(secondary)) if secondary.0 < primary.0 => Some(secondary),
-            (None, secondary) => secondary,
-            (primary, _) => primary,
+        let stamped = |id: HeldId| (cx.store.held.arrival(id), id);
+        match (self.queues.primary.head(), self.queues.secondary.head()) {
+            (None, None) => None,
+            (Some(id), None) | (None, Some(id)) => Some(stamped(id)),
+            (Some(primary), Some(secondary)) => {
+                let (primary, secondary) = (stamped(primary), stamped(secondary));
+                Some(if secondary.0 < primary.0 { secondary } else { primary })
+            }
         }
     }
 }
@@ -279,7 +282,15 @@ impl Connection {
     }
 
     /// Whether it may be forgotten.
+    #[inline(always)]
     pub fn is_expired(&self, settings: &CompareSettings, now: Nanos) -> bool {
+        // Asked for every frame; all lifetimes are longer than this.
+        const SHORTEST_LIFETIME_NANOS: u64 = 1_000_000_000;
+        now.nanos_since(self.flow.last_seen) > SHORTEST_LIFETIME_NANOS && self.has_outlived(settings, now)
+    }
+
+    #[cold]
+    fn has_outlived(&self, settings: &CompareSettings, now: Nanos) -> bool {
         self.is_idle() && now.since(self.flow.last_seen) > self.lifetime(settings)
     }
 
@@ -306,6 +317,7 @@ impl Connection {
     }
 
     /// A frame of this flow.
+    #[inline(always)]
     pub(crate) fn handle(
         &mut self,
         cx: &mut Context<'_>,
@@ -365,6 +377,7 @@ impl Connection {
         }
     }
 
+    #[inline(always)]
     fn grace_ends_at(&self, cx: &Context<'_>) -> Nanos {
         match &self.protocol {
             Protocol::Tcp(_) => Nanos::NEVER,

@@ -57,6 +57,7 @@ pub(crate) struct Difference {
 
 impl Difference {
     /// The one that lies earlier in the stream.
+    #[inline(always)]
     pub(crate) fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
             (Some(one), Some(other)) => Some(if other.at.is_before(one.at) { other } else { one }),
@@ -162,6 +163,7 @@ impl Stream {
     /// Notes that the stretches of `range` that were not sent yet are in the frame `id`. False: no room. To be called
     /// before [`cover`](Self::cover).
     #[must_use]
+    #[inline(always)]
     pub(crate) fn hold(&mut self, islands: &Spans, spans: &mut Spans, range: SeqRange, id: HeldId) -> bool {
         let mut rest = range;
         while let Some(gap) = self.gap(islands, rest) {

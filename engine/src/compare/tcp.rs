@@ -53,6 +53,7 @@ impl TcpState {
     }
 
     /// Why a held frame does not leave.
+    #[inline(always)]
     pub(crate) fn obstacle(&self, cx: &Context<'_>, content: &Content) -> Option<WaitsFor> {
         let Content::Segment { placed, generation, .. } = content else { return Some(WaitsFor::Checkpoint) };
         match self.life_of(cx.store, *generation) {
@@ -94,7 +95,7 @@ impl TcpState {
 
 impl TcpState {
     /// A segment of either side.
-    #[inline]
+    #[inline(always)]
     pub(super) fn handle(
         &mut self,
         flow: &mut Flow,
@@ -166,24 +167,23 @@ impl TcpState {
     fn drain(&mut self, flow: &mut Flow, cx: &mut Context<'_>, sink: &mut impl Sink) {
         while let Some(id) = flow.queues.primary.head() {
             let Some(held) = cx.store.held.get(id) else { return };
-            let Content::Segment { placed, generation, .. } = held.content else { return };
+            let Content::Segment { placed, generation, .. } = &held.content else { return };
             if self.obstacle(cx, &held.content).is_some() {
                 return;
             }
-            match self.life_of(cx.store, generation) {
-                Some(Life::Current) => {
-                    self.current.streams.primary.unhold(&mut cx.store.spans, placed.range, id);
-                }
+            let (range, why) = (placed.range, release_word(placed));
+            match self.life_of(cx.store, *generation) {
+                Some(Life::Current) => self.current.streams.primary.unhold(&mut cx.store.spans, range, id),
                 Some(Life::Former(index)) => {
                     if let Some(mut former) = cx.store.former.take(index) {
-                        former.streams.primary.unhold(&mut cx.store.spans, placed.range, id);
+                        former.streams.primary.unhold(&mut cx.store.spans, range, id);
                         cx.store.former.put_back(index, former);
                     }
                 }
                 None => return,
             }
             let Some(held) = cx.store.held.take(&mut flow.queues.primary, id) else { return };
-            sink.release(held.frame, release_word(&placed));
+            sink.release(held.frame, why);
         }
     }
 }
