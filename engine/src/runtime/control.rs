@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::shared::{PortRole, Shared};
 use crate::checkpoint::{Backend, BackendEvent, BackendLink, Lifecycle, Request};
+use crate::flow::FlowKey;
 use crate::metrics::{Checkpoints, Requested};
 use crate::verdict::{Cause, Detail, Reason};
 
@@ -165,7 +166,7 @@ impl Control {
         if !self.cause_log.allows(now) {
             return;
         }
-        let flow = cause.flow.map_or_else(|| "all flows".to_owned(), |flow| flow.to_string());
+        let flow = Of(cause.flow);
         match cause.detail {
             Detail::Mismatch { kind, offset, .. } => {
                 tracing::info!("{flow}: mismatch, {} at offset {offset}", kind.label());
@@ -314,6 +315,18 @@ pub(super) fn reason_cell(requested: &mut Requested, reason: Reason) -> &mut u64
 #[expect(clippy::disallowed_methods)]
 fn unix_time() -> Option<Duration> {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()
+}
+
+/// Whom a log line is about. Made text only when somebody reads it.
+struct Of(Option<FlowKey>);
+
+impl std::fmt::Display for Of {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(flow) => flow.fmt(f),
+            None => f.write_str("all flows"),
+        }
+    }
 }
 
 /// So many log lines a second: a guest must not fill a disk.
