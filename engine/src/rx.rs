@@ -38,7 +38,7 @@ pub enum Lane<'a> {
 }
 
 /// How full a side is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
     /// There is room.
     Low,
@@ -46,15 +46,6 @@ pub enum Pressure {
     High,
     /// There is no room.
     Full,
-}
-
-/// Whether the pool had a slot for the last frame that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slots {
-    /// It had.
-    Free,
-    /// It had none of that size: the frame waits in the port.
-    Exhausted,
 }
 
 /// One input port and what its core needs to hand its frames on.
@@ -75,7 +66,8 @@ pub struct Input {
     /// Bursts received since the boundary was due.
     drained: usize,
     pressure: Pressure,
-    slots: Slots,
+    /// Polls in a row that ended for want of a slot.
+    starved: usize,
 }
 
 impl std::fmt::Debug for Input {
@@ -110,13 +102,8 @@ impl Input {
             marked: vec![0; shards],
             drained: 0,
             pressure: Pressure::Low,
-            slots: Slots::Free,
+            starved: 0,
         }
-    }
-
-    /// Whether the pool had a slot for the last frame that came.
-    pub fn slots(&self) -> Slots {
-        self.slots
     }
 
     /// Whose frames come in here.
@@ -171,6 +158,11 @@ impl Input {
         self.drained > most
     }
 
+    /// Whether the last poll was the first that found no slot for a frame.
+    pub fn begins_to_starve(&self) -> bool {
+        self.starved == 1
+    }
+
     /// How full the side was when last looked at.
     pub fn last_pressure(&self) -> Pressure {
         self.pressure
@@ -199,6 +191,7 @@ impl Input {
             _ => Budget::Room,
         };
         let state = self.port.rx_burst(&mut self.pool, now, &mut self.burst);
+        self.starved = if state == RxState::PoolEmpty { self.starved.saturating_add(1) } else { 0 };
         for frame in self.burst.drain(..) {
             let ethernet = frame.ethernet();
             self.received += 1;
@@ -213,7 +206,6 @@ impl Input {
                 Lane::Ring(_) => self.gathered[shard].push(work),
             }
         }
-        self.slots = if state == RxState::PoolEmpty { Slots::Exhausted } else { Slots::Free };
         state
     }
 
@@ -272,3 +264,6 @@ impl Input {
         complete
     }
 }
+
+#[cfg(test)]
+mod tests;

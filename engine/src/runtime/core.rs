@@ -16,7 +16,7 @@ use crate::config::PollMode;
 use crate::flow::ShardId;
 use crate::metrics::ReleaseLatency;
 use crate::ring::Ring;
-use crate::rx::{Input, Lane, Pressure, RingItem, Slots, WorkBurst};
+use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
 use crate::shard::{Flushed, Shard, Work};
 use crate::side::{BySide, Side};
 use crate::stats::{Counters, drop_cell, latency_of, release_cell, verdict_cells};
@@ -236,18 +236,20 @@ impl Core {
         let side = input.side();
         let before = input.last_pressure();
         let pressure = input.pressure();
-        if pressure != Pressure::Low && before == Pressure::Low {
+        // Once at the high-water mark and once when there is no more room: a checkpoint that came in between made
+        // less room than was used up meanwhile.
+        if pressure > before {
             ask_for_room("max_held_frames", now, env);
         }
         if pressure == Pressure::Full && side == Side::Primary {
             self.counters.reading_stops += u64::from(before != Pressure::Full);
             return RxOutcome::Nothing;
         }
-        let ((received, _), slots) = (input.received(), input.slots());
+        let (received, _) = input.received();
         let state = input.poll(now, &env.lanes[side], &mut self.own);
         let any = input.received().0 != received;
         input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
-        if input.slots() == Slots::Exhausted && slots == Slots::Free {
+        if input.begins_to_starve() {
             self.counters.reading_stops += 1;
             ask_for_room("max_gso_frames", now, env);
         }
