@@ -105,6 +105,7 @@ impl Control {
             self.poll_phase(now);
             self.wait();
         }
+        self.shared.control_ends();
     }
 
     fn counters(&self) -> std::sync::MutexGuard<'_, ControlCounters> {

@@ -63,6 +63,16 @@ impl ShardSeat {
         }
     }
 
+    /// Whether everything is done about epochs, when no further commit comes: a committed one is flushed, and frames
+    /// behind a boundary that nobody commits wait no longer for their flush, but as ordinary held ones.
+    fn settles(&mut self, committed: u32) -> bool {
+        if committed != self.epoch || self.flushing == Flushing::Yes {
+            return false;
+        }
+        self.marked = BySide { primary: self.epoch, secondary: self.epoch };
+        true
+    }
+
     /// Whether frames of a side must wait for a flush.
     #[inline(always)]
     fn is_blocked(&self, side: Side) -> bool {
@@ -396,9 +406,11 @@ impl Core {
         let rings_empty =
             Side::BOTH.iter().all(|side| env.rings.shard_input(self.index, *side).is_none_or(Ring::is_empty));
         let handed_over = self.output.is_some() || self.queue.is_empty();
+        let settled = env.shared.control_ended()
+            && self.seat.as_mut().is_none_or(|seat| seat.settles(env.shared.committed()));
         if !ending.shard
             && ending.inputs
-            && (late || (env.shared.inputs_ended() && rings_empty && handed_over))
+            && (late || (env.shared.inputs_ended() && settled && rings_empty && handed_over))
         {
             ending.shard = true;
             if self.seat.is_some() {

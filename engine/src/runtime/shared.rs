@@ -86,6 +86,8 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     running_inputs: AtomicUsize,
     running_shards: AtomicUsize,
+    /// Whether the control thread runs: until it has ended a commit may come.
+    running_control: AtomicBool,
     causes: ArrayQueue<(u32, Cause)>,
     /// Causes that found no room, by reason.
     lost_causes: [AtomicU64; Reason::ALL.len()],
@@ -105,6 +107,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             running_inputs: AtomicUsize::new(inputs),
             running_shards: AtomicUsize::new(shards),
+            running_control: AtomicBool::new(true),
             causes: ArrayQueue::new(CAUSES),
             lost_causes: Default::default(),
             links: ArrayQueue::new(LINK_EVENTS),
@@ -212,6 +215,15 @@ impl Shared {
     pub(super) fn shard_ends(&self) {
         self.running_shards.fetch_sub(1, Ordering::AcqRel);
         self.wake_cores();
+    }
+
+    pub(super) fn control_ends(&self) {
+        self.running_control.store(false, Ordering::Release);
+        self.wake_cores();
+    }
+
+    pub(super) fn control_ended(&self) -> bool {
+        !self.running_control.load(Ordering::Acquire)
     }
 
     pub(super) fn shards_ended(&self) -> bool {
