@@ -91,11 +91,20 @@ impl Colo {
     ///
     /// `RUST_BACKTRACE` is set, because an operator may have it set too: messages must stay one sentence.
     pub fn start<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Result<Self> {
+        Self::start_in(args, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_in<A: AsRef<OsStr>>(
+        args: impl IntoIterator<Item = A>,
+        environment: &[(&str, &OsStr)],
+    ) -> Result<Self> {
         let binary = colo_binary()?;
         let mut child = Command::new(&binary)
             .args(args)
             .env("RUST_BACKTRACE", "1")
             .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

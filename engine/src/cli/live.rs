@@ -1,13 +1,14 @@
 //! What `colo compare` and `colo demo` share: ports, metrics, signals, the end.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pmd_tap::{ChardevPort, ChardevSettings, Port, ReplayPort};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::service::Service;
 use super::{CompareOptions, Format, UsageError, print, print_json};
 use crate::checkpoint::{Backend, NoBackend, NotifyBackend};
 use crate::config::{CheckpointBackend, CommitAfter, PortAddress, Settings};
@@ -36,21 +37,18 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
         options.ports.secondary_in,
         options.ports.out
     );
+    let mut service = Service::from_environment();
+    service.ready();
     let mut failed = false;
-    'running: loop {
-        for signal in signals.pending() {
-            if signal == SIGHUP {
-                tracing::warn!("SIGHUP: nothing can be reloaded yet; restart to change settings");
-            } else {
-                break 'running;
-            }
-        }
+    while !is_told_to_end(&mut signals) {
         failed = engine.has_failed();
         if failed {
             break;
         }
+        service.watch(Instant::now(), || engine.beats());
         std::thread::sleep(SIGNAL_TICK);
     }
+    service.stopping();
     tracing::info!("ending: what has left goes out, nothing new comes in");
     let summary = Summary::new(engine.stop());
     drop(metrics);
@@ -75,6 +73,16 @@ fn check_headers(ports: &EnginePorts, options: &CompareOptions) -> Result<(), Us
         )));
     }
     Ok(())
+}
+
+/// Whether a signal that ends us has come.
+fn is_told_to_end(signals: &mut Signals) -> bool {
+    signals.pending().any(|signal| {
+        if signal == SIGHUP {
+            tracing::warn!("SIGHUP: nothing can be reloaded yet; restart to change settings");
+        }
+        signal != SIGHUP
+    })
 }
 
 /// Who takes checkpoints.

@@ -18,6 +18,7 @@ mod live;
 mod logging;
 mod output;
 mod replay;
+mod service;
 mod show;
 #[cfg(test)]
 mod tests;

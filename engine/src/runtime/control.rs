@@ -31,6 +31,8 @@ pub(super) struct ControlCounters {
     /// The link to the back end, if it has one.
     pub(super) backend: Option<BackendLink>,
     pub(super) connections_refused: u64,
+    /// Rounds of the thread: it is alive while they grow.
+    pub(super) beats: u64,
 }
 
 /// Where a checkpoint stands.
@@ -99,6 +101,7 @@ impl Control {
     pub(super) fn run(mut self) {
         while !self.shared.is_stopping() {
             let now = self.shared.clock.now();
+            self.counters().beats += 1;
             self.heed_links(now);
             self.heed_causes(now);
             self.poll_lifecycle(now);

@@ -142,6 +142,11 @@ impl Engine {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
+    /// A number for each thread that grows as long as the thread is alive, at least ten times a second.
+    pub fn beats(&self) -> Vec<u64> {
+        self.scrape.beats()
+    }
+
     /// Takes no more frames, lets out what has left, ends the threads; what it counted.
     pub fn stop(mut self) -> Snapshot {
         self.end();

@@ -59,6 +59,16 @@ impl Scrape {
         snapshot
     }
 
+    /// Rounds of every thread: cores as far as they are published, then the control thread.
+    pub(super) fn beats(&self) -> Vec<u64> {
+        let rounds = |core: &Arc<Mutex<Published>>| {
+            let published = core.lock().unwrap_or_else(PoisonError::into_inner);
+            published.counters.busy_polls + published.counters.idle_polls
+        };
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).beats;
+        self.cores.iter().map(rounds).chain([control]).collect()
+    }
+
     fn add_core(&self, snapshot: &mut Snapshot, index: usize, counters: &Counters) {
         let core = index.to_string();
         snapshot.cores.push(CoreSnapshot {

@@ -1,0 +1,93 @@
+//! `colo compare` under a service manager: readiness, signs of life, the end, over the socket it is given.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use colo_tests::process::Colo;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const WATCHDOG: Duration = Duration::from_millis(400);
+
+fn heard(manager: &UnixDatagram) -> Result<String> {
+    let mut text = [0; 256];
+    let length = manager.recv(&mut text).context("nothing was said in time")?;
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+}
+
+/// A whole life under a manager at `address`, which `$NOTIFY_SOCKET` calls `name`.
+fn live(address: &SocketAddr, name: &OsStr, directory: &std::path::Path) -> Result<()> {
+    let manager = UnixDatagram::bind_addr(address)?;
+    manager.set_read_timeout(Some(LIMIT))?;
+    let port = |name: &str| format!("unix:{},listen", directory.join(name).display());
+    let (primary, secondary, out) = (port("p"), port("s"), port("o"));
+    let arguments = [
+        "compare",
+        "--primary-in",
+        &primary,
+        "--secondary-in",
+        &secondary,
+        "--out",
+        &out,
+        "--checkpoint",
+        "none",
+        "--metrics",
+        "off",
+    ];
+    let micros = WATCHDOG.as_micros().to_string();
+    let environment = [("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", OsStr::new(&micros))];
+    let colo = Colo::start_in(arguments, &environment)?;
+    assert_eq!(heard(&manager)?, "READY=1");
+    assert!(directory.join("p").exists(), "ready means that the ports are open");
+    let started = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(heard(&manager)?, "WATCHDOG=1");
+    }
+    assert!(started.elapsed() >= WATCHDOG * 2, "half of the time asked for lies between two");
+    let finished = colo.terminate(LIMIT)?;
+    finished.expect_code(0)?;
+    loop {
+        match heard(&manager)?.as_str() {
+            "WATCHDOG=1" => {}
+            last => break assert_eq!(last, "STOPPING=1"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_service_manager_is_told_of_a_whole_life() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("notify");
+    live(&SocketAddr::from_pathname(&path)?, path.as_os_str(), directory.path())?;
+    let directory = tempfile::tempdir()?;
+    let name = format!("colo-service-test-{}", std::process::id());
+    live(&SocketAddr::from_abstract_name(&name)?, format!("@{name}").as_ref(), directory.path())
+}
+
+#[test]
+fn a_manager_that_is_not_there_is_no_reason_not_to_work() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let port = |name: &str| format!("unix:{},listen", directory.path().join(name).display());
+    let (primary, secondary, out) = (port("p"), port("s"), port("o"));
+    let arguments = [
+        "compare",
+        "--primary-in",
+        &primary,
+        "--secondary-in",
+        &secondary,
+        "--out",
+        &out,
+        "--checkpoint",
+        "none",
+        "--metrics",
+        "off",
+    ];
+    let gone = directory.path().join("gone");
+    let colo = Colo::start_in(arguments, &[("NOTIFY_SOCKET", gone.as_os_str())])?;
+    colo.wait_for_log("no service manager at", LIMIT)?;
+    colo.terminate(LIMIT)?.expect_code(0)
+}
