@@ -68,6 +68,8 @@ pub struct Input {
     pressure: Pressure,
     /// Polls in a row that ended for want of a slot.
     starved: usize,
+    /// Polls since the port was down for good.
+    over: usize,
 }
 
 impl std::fmt::Debug for Input {
@@ -103,6 +105,7 @@ impl Input {
             drained: 0,
             pressure: Pressure::Low,
             starved: 0,
+            over: 0,
         }
     }
 
@@ -163,6 +166,11 @@ impl Input {
         self.starved == 1
     }
 
+    /// Whether the last poll was the first that found the port down for good.
+    pub fn is_over_now(&self) -> bool {
+        self.over == 1
+    }
+
     /// How full the side was when last looked at.
     pub fn last_pressure(&self) -> Pressure {
         self.pressure
@@ -192,6 +200,9 @@ impl Input {
         };
         let state = self.port.rx_burst(&mut self.pool, now, &mut self.burst);
         self.starved = if state == RxState::PoolEmpty { self.starved.saturating_add(1) } else { 0 };
+        if state == RxState::Down && self.port.is_over() {
+            self.over = self.over.saturating_add(1);
+        }
         for frame in self.burst.drain(..) {
             let ethernet = frame.ethernet();
             self.received += 1;

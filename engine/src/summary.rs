@@ -58,6 +58,13 @@ impl Summary {
         self.pair.checkpoints.completed
     }
 
+    /// Whether every frame received was released, dropped, or is held.
+    pub fn balances(&self) -> bool {
+        let [held, held_secondary] = self.held();
+        self.pair.primary.frames == self.released() + held
+            && self.pair.secondary.frames == self.dropped() + held_secondary
+    }
+
     /// Times that the books did not balance.
     pub fn invariant_violations(&self) -> u64 {
         self.pair.invariant_violations

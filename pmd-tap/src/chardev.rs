@@ -266,6 +266,10 @@ impl Port for ChardevPort {
         self.link.socket().is_some()
     }
 
+    fn is_over(&self) -> bool {
+        self.link.is_over()
+    }
+
     fn poll_link(&mut self) -> Option<LinkEvent> {
         self.link.next_event()
     }

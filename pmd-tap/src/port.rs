@@ -91,6 +91,11 @@ pub trait Port: Send {
     /// Whether somebody is at the other end.
     fn is_up(&self) -> bool;
 
+    /// Whether it is down for good: the capture is over, the only peer it could have is gone.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// The next thing that happened to the link.
     fn poll_link(&mut self) -> Option<LinkEvent>;
 

@@ -8,6 +8,7 @@ use pmd_tap::{ChardevPort, ChardevSettings, Port, ReplayPort};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::ending::CaptureEnd;
 use super::service::Service;
 use super::{CompareOptions, Format, UsageError, print, print_json};
 use crate::checkpoint::{Backend, NoBackend, NotifyBackend};
@@ -19,7 +20,7 @@ use crate::summary::Summary;
 /// How often the main thread looks for signals.
 const SIGNAL_TICK: Duration = Duration::from_millis(50);
 
-/// Runs `colo compare` until a signal ends it.
+/// Runs `colo compare` until a signal ends it, or both inputs are captures and over.
 pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
     // Before anything is opened, so that no signal finds the default action.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
@@ -39,10 +40,12 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
     );
     let mut service = Service::from_environment();
     service.ready();
+    let mut end = CaptureEnd::new(&options.settings);
     let mut failed = false;
     while !is_told_to_end(&mut signals) {
         failed = engine.has_failed();
-        if failed {
+        let over = || engine.inputs_are_over().then(|| Summary::new(engine.snapshot()));
+        if failed || over().is_some_and(|summary| end.has_come(&summary, Instant::now())) {
             break;
         }
         service.watch(Instant::now(), || engine.beats());

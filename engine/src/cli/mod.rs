@@ -14,6 +14,7 @@ mod common;
 mod compare;
 mod demo;
 mod dump_config;
+mod ending;
 mod live;
 mod logging;
 mod output;

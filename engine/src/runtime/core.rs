@@ -263,9 +263,15 @@ impl Core {
             self.counters.reading_stops += 1;
             ask_for_room("max_gso_frames", now, env);
         }
+        let over = input.is_over_now();
         let mut own = std::mem::take(&mut self.own);
         self.handle_burst(side, &mut own, now, env);
         self.own = own;
+        if over {
+            // Whoever is told that it is over sees all that it brought.
+            self.publish_last(env.rings);
+            env.shared.input_is_over();
+        }
         match (any, state) {
             (true, RxState::More) => RxOutcome::More,
             (true, _) => RxOutcome::Last,

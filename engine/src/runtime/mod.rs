@@ -142,6 +142,11 @@ impl Engine {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
+    /// Whether both inputs are down for good, and [`snapshot`](Self::snapshot) has all that they brought.
+    pub fn inputs_are_over(&self) -> bool {
+        self.shared.inputs_over() == Side::BOTH.len()
+    }
+
     /// A number for each thread that grows as long as the thread is alive, at least ten times a second.
     pub fn beats(&self) -> Vec<u64> {
         self.scrape.beats()

@@ -88,6 +88,8 @@ pub(super) struct Shared {
     running_shards: AtomicUsize,
     /// Whether the control thread runs: until it has ended a commit may come.
     running_control: AtomicBool,
+    /// Inputs that are down for good, everything they brought counted and published.
+    inputs_over: AtomicUsize,
     causes: ArrayQueue<(u32, Cause)>,
     /// Causes that found no room, by reason.
     lost_causes: [AtomicU64; Reason::ALL.len()],
@@ -108,6 +110,7 @@ impl Shared {
             running_inputs: AtomicUsize::new(inputs),
             running_shards: AtomicUsize::new(shards),
             running_control: AtomicBool::new(true),
+            inputs_over: AtomicUsize::new(0),
             causes: ArrayQueue::new(CAUSES),
             lost_causes: Default::default(),
             links: ArrayQueue::new(LINK_EVENTS),
@@ -224,6 +227,14 @@ impl Shared {
 
     pub(super) fn control_ended(&self) -> bool {
         !self.running_control.load(Ordering::Acquire)
+    }
+
+    pub(super) fn input_is_over(&self) {
+        self.inputs_over.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn inputs_over(&self) -> usize {
+        self.inputs_over.load(Ordering::Acquire)
     }
 
     pub(super) fn shards_ended(&self) -> bool {

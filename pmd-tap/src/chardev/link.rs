@@ -207,6 +207,11 @@ impl Link {
         }
     }
 
+    /// Whether nobody comes any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
     fn tell(&mut self, event: LinkEvent) {
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();

@@ -113,6 +113,10 @@ impl Port for ReplayPort {
         !matches!(self.file, Direction::Over)
     }
 
+    fn is_over(&self) -> bool {
+        !self.is_up()
+    }
+
     fn poll_link(&mut self) -> Option<LinkEvent> {
         self.events.pop_front()
     }
