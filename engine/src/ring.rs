@@ -47,3 +47,35 @@ impl<T> Ring<T> {
         self.queue.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn between_two_threads_nothing_is_lost_or_reordered() {
+        let ring: Ring<[u64; 4]> = Ring::new(3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for first in (0..40_000_u64).step_by(4) {
+                    let mut burst = [first, first + 1, first + 2, first + 3];
+                    while let Err(back) = ring.push(burst) {
+                        burst = back;
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut next = 0;
+            while next < 40_000 {
+                match ring.pop() {
+                    Some(burst) => {
+                        assert_eq!(burst, [next, next + 1, next + 2, next + 3]);
+                        next += 4;
+                    }
+                    None => std::thread::yield_now(),
+                }
+            }
+        });
+        assert!(ring.is_empty() && ring.capacity() == 3);
+    }
+}

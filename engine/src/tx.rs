@@ -254,3 +254,6 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
