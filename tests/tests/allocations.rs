@@ -30,7 +30,7 @@ const CHUNK_FRAMES: usize = 256;
 /// Primary frames on the way at most: far from the engine's bounds.
 const WINDOW_FRAMES: usize = 8_192;
 /// One phase of one run, on a machine with other things to do.
-const PHASE_LIMIT: Duration = Duration::from_secs(60);
+const PHASE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Bytes of one side that are written together.
 #[derive(Clone, Copy)]
