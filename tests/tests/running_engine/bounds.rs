@@ -74,6 +74,50 @@ fn a_full_primary_is_not_read_until_a_commit_makes_room() -> Result<()> {
 }
 
 #[test]
+fn an_input_that_stays_half_full_over_a_commit_asks_again_when_it_is_full() -> Result<()> {
+    for layout in LAYOUTS {
+        let mut settings = patient(layout);
+        settings.limits.max_held_frames = 2_048;
+        let mut live = Live::start(&settings)?;
+        // Nobody reads the output: what has left stays in the engine, and no checkpoint can help that.
+        let (mut sent, started) = (Vec::new(), Instant::now());
+        for number in 0.. {
+            let some = names(FLOWS, number..number + 1);
+            live.primary.send(&some)?;
+            live.secondary.send(&some)?;
+            sent.extend(some);
+            live.wait("it has left its shard", |pair| {
+                Books::of(pair).released == u64::from(number + 1) * 64
+            })?;
+            if !live.checkpointer.requests().is_empty() {
+                break;
+            }
+            ensure_that(started.elapsed() < LIMIT, || format!("{layout:?}: it never asks"))?;
+        }
+        live.commit();
+        live.wait("the commit is counted", |pair| pair.checkpoints.completed == 1)?;
+        let more = names(FLOWS, 1_000_000..1_000_100);
+        sent.extend(&more);
+        let mut primary = live.primary.again()?;
+        let sender = std::thread::spawn(move || primary.send(&more));
+        live.wait("reading stops", |pair| pair.reading_stops > 0).with_context(|| format!("{layout:?}"))?;
+        until("it asks again", LIMIT, || {
+            let requests = live.checkpointer.requests();
+            ensure_that(requests == [Reason::QueueFull; 2], || format!("{layout:?}: {requests:?}"))
+        })?;
+        let mut got = 0;
+        while got < sent.len() {
+            live.commit();
+            got += live.out.receive_some()?.len();
+            ensure_that(started.elapsed() < 2 * LIMIT, || format!("{layout:?}: only {got} came out"))?;
+        }
+        sender.join().expect("the sender does not panic")?;
+        Books::at_the_end(live.engine.stop())?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_secondary_beyond_its_budget_is_read_and_dropped() -> Result<()> {
     for layout in LAYOUTS {
         let mut settings = patient(layout);
