@@ -278,6 +278,21 @@ impl Incarnation {
         position
     }
 
+    /// How the secondary's numbers are translated, if that is settled.
+    #[inline(always)]
+    pub(super) fn fixed_shift(&self) -> Option<SeqShift> {
+        match self.mapping {
+            Mapping::Fixed(shift) => Some(shift),
+            _ => None,
+        }
+    }
+
+    /// Whether neither a contradiction nor an ack of the secondary waits for something.
+    #[inline(always)]
+    pub(super) fn has_nothing_pending(&self) -> bool {
+        self.contradiction.is_none() && self.acks_ahead.is_empty()
+    }
+
     fn shift_or_identity(&self) -> SeqShift {
         match self.mapping {
             Mapping::Unknown => SeqShift::IDENTITY,

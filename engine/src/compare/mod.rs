@@ -4,6 +4,7 @@
 mod contradiction;
 mod datagram;
 mod incarnation;
+mod ordinary;
 mod stream;
 mod tcp;
 

@@ -36,7 +36,7 @@ pub(crate) struct Stream {
     /// Positions sent beyond `reach.next`, with gaps in front.
     islands: SpanList,
     /// The positions whose frames are held.
-    held: SpanList,
+    pub(super) held: SpanList,
     /// Highest acknowledgment number that counts.
     pub(crate) ack: Option<SeqNumber>,
     /// Sequence number of the SYN as it was sent.
@@ -70,6 +70,18 @@ impl Stream {
     /// Sets where the stream starts.
     pub(crate) fn start_at(&mut self, position: SeqNumber) {
         self.reach = Some(Reach { next: position, top: position });
+    }
+
+    /// Whether it has no gap, and nothing that ends it.
+    #[inline(always)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.islands.is_empty() && self.fin.is_none() && self.resets[0].is_none()
+    }
+
+    /// Everything before `end` was sent, nothing beyond it.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, end: SeqNumber) {
+        self.reach = Some(Reach { next: end, top: end });
     }
 
     /// This stream when nothing of it is held and nothing before `position` is missing.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::contradiction::{Contradiction, Ending};
 use super::incarnation::{Incarnation, Standing};
+use super::ordinary::Freed;
 use super::stream::difference_in;
 use super::{Arrival, CompareSettings, Context, Flow, Store, release_word};
 use crate::held::{Content, HeldId, Placed};
@@ -97,6 +98,27 @@ impl TcpState {
     /// A segment of either side.
     #[inline(always)]
     pub(super) fn handle(
+        &mut self,
+        flow: &mut Flow,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        segment: &Segment,
+        sink: &mut impl Sink,
+    ) {
+        let mut arrival = arrival;
+        if self.former.is_none() {
+            let mut session = Session { flow, cx, incarnation: &mut self.current, sink };
+            match session.ordinary(arrival, segment) {
+                Ok(Freed::Perhaps) if !flow.queues.primary.is_empty() => return self.drain(flow, cx, sink),
+                Ok(_) => return,
+                Err(given_back) => arrival = given_back,
+            }
+        }
+        self.handle_any(flow, cx, arrival, segment, sink);
+    }
+
+    /// A segment of either side that is out of the ordinary.
+    fn handle_any(
         &mut self,
         flow: &mut Flow,
         cx: &mut Context<'_>,
@@ -216,11 +238,11 @@ fn forget_life(flow: &mut Flow, cx: &mut Context<'_>, generation: u8, sink: &mut
 struct Untrackable(Arrival);
 
 /// One segment's passage through one life of its connection.
-struct Session<'a, 'b, K> {
-    flow: &'a mut Flow,
-    cx: &'a mut Context<'b>,
-    incarnation: &'a mut Incarnation,
-    sink: &'a mut K,
+pub(super) struct Session<'a, 'b, K> {
+    pub(super) flow: &'a mut Flow,
+    pub(super) cx: &'a mut Context<'b>,
+    pub(super) incarnation: &'a mut Incarnation,
+    pub(super) sink: &'a mut K,
 }
 
 impl<K: Sink> Session<'_, '_, K> {
@@ -352,7 +374,8 @@ impl<K: Sink> Session<'_, '_, K> {
         }
     }
 
-    fn discard_held(&mut self, id: HeldId, why: Discard) {
+    #[inline(always)]
+    pub(super) fn discard_held(&mut self, id: HeldId, why: Discard) {
         if let Some(held) = self.cx.store.held.take(&mut self.flow.queues.secondary, id) {
             self.sink.discard(held.frame, why);
         }
@@ -368,11 +391,12 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     #[inline(always)]
-    fn may_leave(&self, placed: &Placed) -> bool {
+    pub(super) fn may_leave(&self, placed: &Placed) -> bool {
         self.flow.queues.primary.is_empty() && obstacle(self.incarnation, self.cx.settings, placed).is_none()
     }
 
-    fn hold(&mut self, arrival: Arrival, placed: &Placed, unmatched: u32) -> HeldId {
+    #[inline(always)]
+    pub(super) fn hold(&mut self, arrival: Arrival, placed: &Placed, unmatched: u32) -> HeldId {
         let generation = self.incarnation.generation;
         self.flow.hold(self.cx, arrival, Content::Segment { placed: *placed, generation, unmatched })
     }

@@ -96,6 +96,12 @@ impl TcpFlags {
         self.0 & Self::SYN != 0
     }
 
+    /// Whether it has SYN, FIN or RST.
+    #[inline(always)]
+    pub fn opens_or_ends(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST) != 0
+    }
+
     /// RST: reset the connection.
     #[inline(always)]
     pub fn rst(self) -> bool {
