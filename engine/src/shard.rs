@@ -130,7 +130,18 @@ impl Shard {
     /// A frame of one side.
     #[inline]
     pub fn handle(&mut self, side: Side, work: Work, now: Nanos, sink: &mut impl Sink) {
-        let Work { frame, hash, packet, budget } = work;
+        // Each side has its own copy of the way through the comparison, without questions about the side.
+        match side {
+            Side::Primary => self.handle_of(Side::Primary, work, now, sink),
+            Side::Secondary => self.handle_of(Side::Secondary, work, now, sink),
+        }
+    }
+
+    #[inline(always)]
+    fn handle_of(&mut self, side: Side, work: Work, now: Nanos, sink: &mut impl Sink) {
+        // The packet stays where it is: it is large.
+        let packet = &work.packet;
+        let Work { frame, hash, budget, .. } = work;
         let Some(flow) = packet.flow() else {
             return match side {
                 Side::Primary => sink.release(frame, Release::Pass),
@@ -138,15 +149,15 @@ impl Shard {
             };
         };
         let found = self.table.find(flow, hash);
-        let Some(index) = self.admit(found, &packet, hash, now) else {
-            return self.handle_untracked(side, frame, &packet, now, sink);
+        let Some(index) = self.admit(found, packet, hash, now) else {
+            return self.handle_untracked(side, frame, packet, now, sink);
         };
         let Some(connection) = self.table.get_mut(index) else { return };
         let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
         if side == Side::Secondary && budget == Budget::Exhausted {
             return connection.handle_over_budget(frame, now, sink);
         }
-        connection.handle(&mut cx, Arrival { side, frame, connection: index }, &packet, now, sink);
+        connection.handle(&mut cx, Arrival { side, frame, connection: index }, packet, now, sink);
         self.timers.arm_by(index, connection.deadline(&cx));
     }
 

@@ -18,6 +18,7 @@ impl Side {
 
     /// The other one.
     #[must_use]
+    #[inline(always)]
     pub fn other(self) -> Self {
         match self {
             Self::Primary => Self::Secondary,
@@ -52,6 +53,7 @@ pub struct BySide<T> {
 impl<T> Index<Side> for BySide<T> {
     type Output = T;
 
+    #[inline(always)]
     fn index(&self, side: Side) -> &T {
         match side {
             Side::Primary => &self.primary,
@@ -61,6 +63,7 @@ impl<T> Index<Side> for BySide<T> {
 }
 
 impl<T> IndexMut<Side> for BySide<T> {
+    #[inline(always)]
     fn index_mut(&mut self, side: Side) -> &mut T {
         match side {
             Side::Primary => &mut self.primary,

@@ -19,7 +19,7 @@ impl Incarnation {
     /// The place of an ordinary segment; `None` if it is not one.
     #[inline(always)]
     fn place_ordinary(&self, side: Side, segment: &Segment) -> Option<Placed> {
-        let [primary, secondary] = [&self.streams.primary, &self.streams.secondary];
+        let (primary, secondary) = (&self.streams.primary, &self.streams.secondary);
         let quiet = primary.is_whole() && secondary.is_whole() && self.has_nothing_pending();
         if !quiet || segment.flags.opens_or_ends() || segment.payload.len == 0 {
             return None;
@@ -44,22 +44,36 @@ pub(super) enum Freed {
     Nothing,
 }
 
+/// What an ordinary segment is to its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ordinary {
+    /// The other side has not begun to send it.
+    First(Placed),
+    /// The other side's half is held, and equal.
+    Twin(Placed, HeldId),
+}
+
 impl<K: Sink> Session<'_, '_, K> {
-    /// Handles a segment if it is an ordinary one; otherwise gives it back.
+    /// Whether a segment is an ordinary one. Nothing changes yet.
     #[inline(always)]
-    pub(super) fn ordinary(&mut self, arrival: Arrival, segment: &Segment) -> Result<Freed, Arrival> {
-        let Some(placed) = self.incarnation.place_ordinary(arrival.side, segment) else {
-            return Err(arrival);
-        };
+    pub(super) fn ordinary(&self, arrival: &Arrival, segment: &Segment) -> Option<Ordinary> {
+        let placed = self.incarnation.place_ordinary(arrival.side, segment)?;
         let other = &self.incarnation.streams[arrival.side.other()];
-        let Some(reach) = other.reach else { return Err(arrival) };
         // What the other side has not begun to send cannot be compared yet, and waits.
-        if !placed.range.start.is_before(reach.top) {
-            return Ok(self.hold_first(arrival, &placed));
+        if !placed.range.start.is_before(other.reach?.top) {
+            return Some(Ordinary::First(placed));
         }
-        match self.twin(other, &placed, arrival.frame.ethernet()) {
-            Some(twin) => self.meet_twin(arrival, &placed, twin),
-            None => Err(arrival),
+        let twin = self.twin(other, &placed, arrival.frame.ethernet())?;
+        let leaves = arrival.side == Side::Secondary || self.may_leave(&placed);
+        leaves.then_some(Ordinary::Twin(placed, twin))
+    }
+
+    /// Handles an ordinary segment.
+    #[inline(always)]
+    pub(super) fn handle_ordinary(&mut self, arrival: Arrival, ordinary: &Ordinary) -> Freed {
+        match ordinary {
+            Ordinary::First(placed) => self.hold_first(arrival, placed),
+            Ordinary::Twin(placed, twin) => self.meet_twin(arrival, placed, *twin),
         }
     }
 
@@ -107,12 +121,9 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     #[inline(always)]
-    fn meet_twin(&mut self, arrival: Arrival, placed: &Placed, twin: HeldId) -> Result<Freed, Arrival> {
+    fn meet_twin(&mut self, arrival: Arrival, placed: &Placed, twin: HeldId) -> Freed {
         match arrival.side {
             Side::Primary => {
-                if !self.may_leave(placed) {
-                    return Err(arrival);
-                }
                 self.incarnation.note_primary_ack(placed.ack);
                 let secondary = &mut self.incarnation.streams.secondary;
                 self.cx.store.spans.remove(&mut secondary.held, placed.range.start);
@@ -128,7 +139,7 @@ impl<K: Sink> Session<'_, '_, K> {
                 self.release_twin(placed, twin);
             }
         }
-        Ok(Freed::Perhaps)
+        Freed::Perhaps
     }
 
     /// Lets the primary's half go if it is the oldest of its queue and nothing else keeps it; what is behind it is

@@ -105,19 +105,21 @@ impl TcpState {
         segment: &Segment,
         sink: &mut impl Sink,
     ) {
-        let mut arrival = arrival;
         if self.former.is_none() {
             let mut session = Session { flow, cx, incarnation: &mut self.current, sink };
-            match session.ordinary(arrival, segment) {
-                Ok(Freed::Perhaps) if !flow.queues.primary.is_empty() => return self.drain(flow, cx, sink),
-                Ok(_) => return,
-                Err(given_back) => arrival = given_back,
+            if let Some(ordinary) = session.ordinary(&arrival, segment) {
+                let freed = session.handle_ordinary(arrival, &ordinary);
+                if freed == Freed::Perhaps && !flow.queues.primary.is_empty() {
+                    self.drain(flow, cx, sink);
+                }
+                return;
             }
         }
         self.handle_any(flow, cx, arrival, segment, sink);
     }
 
     /// A segment of either side that is out of the ordinary.
+    #[inline(never)]
     fn handle_any(
         &mut self,
         flow: &mut Flow,
@@ -185,7 +187,6 @@ impl TcpState {
     }
 
     /// Lets go what may leave now, in the order of arrival.
-    #[inline(always)]
     fn drain(&mut self, flow: &mut Flow, cx: &mut Context<'_>, sink: &mut impl Sink) {
         while let Some(id) = flow.queues.primary.head() {
             let Some(held) = cx.store.held.get(id) else { return };
