@@ -266,9 +266,7 @@ impl Rig {
         let received: ArrayVec<Frame, BURST_FRAMES> = frames.drain(..most).collect();
         let mut burst = WorkBurst::new();
         for frame in received {
-            let packet = Packet::parse(frame.ethernet());
-            let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();
-            burst.push(Work { frame, hash, packet, budget: Budget::Room });
+            Work::receive(frame, &self.hasher, Budget::Room, |work| burst.push(work));
         }
         for work in &burst {
             self.shard.prefetch(work);

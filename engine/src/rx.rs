@@ -12,7 +12,6 @@ use crate::flow::{FlowHasher, ShardId};
 use crate::ring::Ring;
 use crate::shard::{Budget, Work};
 use crate::side::Side;
-use crate::wire::Packet;
 
 /// Frames on their way to one shard.
 pub type WorkBurst = ArrayVec<Work, BURST_FRAMES>;
@@ -207,15 +206,14 @@ impl Input {
             let ethernet = frame.ethernet();
             self.received += 1;
             self.received_bytes += u64::try_from(ethernet.len()).unwrap_or(0);
-            let packet = Packet::parse(ethernet);
-            let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();
-            let ShardId(shard) = hash.shard(lanes.len());
-            let work = Work { frame, hash, packet, budget };
-            match lanes[shard] {
-                Lane::Own => own.push(work),
-                // Emptied before every poll, so there is room for a burst.
-                Lane::Ring(_) => self.gathered[shard].push(work),
-            }
+            Work::receive(frame, &self.hasher, budget, |work| {
+                let ShardId(shard) = work.hash.shard(lanes.len());
+                match lanes[shard] {
+                    Lane::Own => own.push(work),
+                    // Emptied before every poll, so there is room for a burst.
+                    Lane::Ring(_) => self.gathered[shard].push(work),
+                }
+            });
         }
         state
     }

@@ -11,7 +11,7 @@ mod seq;
 pub use seq::{SeqNumber, SeqRange, SeqShift};
 
 use crate::flow::{FlowKey, VlanTags};
-use plain::Plain;
+pub(crate) use plain::Plain;
 
 /// Header fields outside IP, as byte ranges.
 mod field {
@@ -213,7 +213,7 @@ impl Packet {
 
     /// Any frame, header by header.
     #[inline(never)]
-    fn parse_any(ethernet: &[u8]) -> Self {
+    pub(crate) fn parse_any(ethernet: &[u8]) -> Self {
         let Some((ethertype, vlan, offset)) = link_layer(ethernet) else {
             return Self::Class(Class::Malformed);
         };

@@ -16,7 +16,7 @@ const MIN_TCP_HEADER: usize = 20;
 
 /// The first bytes of such a frame.
 #[derive(Clone, Copy)]
-pub(super) struct Plain<'a> {
+pub(crate) struct Plain<'a> {
     headers: &'a [u8; HEADERS],
     /// Bytes behind the IP header, by the IP header.
     carried: usize,
@@ -25,7 +25,7 @@ pub(super) struct Plain<'a> {
 impl<'a> Plain<'a> {
     /// If it is one.
     #[inline(always)]
-    pub(super) fn new(ethernet: &'a [u8]) -> Option<Self> {
+    pub(crate) fn new(ethernet: &'a [u8]) -> Option<Self> {
         let headers = ethernet.first_chunk::<HEADERS>()?;
         let (kind, version) = ([headers[12], headers[13]], headers[IP]);
         let fragment = u16::from_be_bytes([headers[20], headers[21]]) & 0x3fff;
@@ -50,7 +50,7 @@ impl<'a> Plain<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn flow(self) -> FlowKey {
+    pub(crate) fn flow(self) -> FlowKey {
         let addresses = Addresses::V4 { source: self.word(26), destination: self.word(30) };
         let ports = Selector::Ports { source: self.half(TRANSPORT), destination: self.half(TRANSPORT + 2) };
         FlowKey::new(addresses, VlanTags::default(), self.headers[23], ports)
@@ -58,7 +58,7 @@ impl<'a> Plain<'a> {
 
     /// The TCP segment, if it is one (RFC 9293 section 3.1).
     #[inline(always)]
-    pub(super) fn segment(self) -> Option<Segment> {
+    pub(crate) fn segment(self) -> Option<Segment> {
         let header = usize::from(self.headers[46] >> 4) * 4;
         if self.headers[23] != TCP || header < MIN_TCP_HEADER || header > self.carried {
             return None;
@@ -74,7 +74,7 @@ impl<'a> Plain<'a> {
 
     /// Where the UDP payload stands, if it is UDP and has an ordinary length (RFC 768).
     #[inline(always)]
-    pub(super) fn udp_payload(self) -> Option<Extent> {
+    pub(crate) fn udp_payload(self) -> Option<Extent> {
         let length = usize::from(self.half(38));
         if self.headers[23] != UDP || length < UDP_HEADER || length > self.carried {
             return None;
