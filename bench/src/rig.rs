@@ -268,9 +268,7 @@ impl Rig {
         for frame in received {
             Work::receive(frame, &self.hasher, Budget::Room, |work| burst.push(work));
         }
-        for work in &burst {
-            self.shard.prefetch(work);
-        }
+        self.shard.prefetch(&burst);
         for work in burst.drain(..) {
             self.shard.handle(side, work, self.now, &mut self.sink);
         }

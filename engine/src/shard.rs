@@ -144,10 +144,16 @@ impl Shard {
         self.store.held.iter(side).map(|held| held.frame.ordinal())
     }
 
-    /// Asks for the memory that a frame will need, ahead of [`handle`](Self::handle).
+    /// Asks for the memory of a burst of frames, ahead of [`handle`](Self::handle): first where their connections are,
+    /// then, those answers being under way, the connections.
     #[inline(always)]
-    pub fn prefetch(&self, work: &Work) {
-        self.table.prefetch(work.hash);
+    pub fn prefetch(&self, burst: &[Work]) {
+        for work in burst {
+            self.table.prefetch(work.hash);
+        }
+        for work in burst {
+            self.table.prefetch_connection(work.hash);
+        }
     }
 
     /// A frame of one side.

@@ -90,6 +90,19 @@ impl Table {
         pmd_tap::prefetch(&self.buckets[self.home(hash.bucket_bits())]);
     }
 
+    /// Asks for the memory of the connection that a lookup will probably find, when what [`prefetch`](Self::prefetch)
+    /// asked for has come.
+    #[inline(always)]
+    pub fn prefetch_connection(&self, hash: FlowHash) {
+        let tag = hash.bucket_bits();
+        let bucket = self.buckets[self.home(tag)];
+        if bucket.tag == tag
+            && let Some(entry) = usize::try_from(bucket.connection).ok().and_then(|at| self.entries.get(at))
+        {
+            pmd_tap::prefetch_all(entry);
+        }
+    }
+
     /// The index of a flow's connection.
     #[inline(always)]
     pub fn find(&self, key: &FlowKey, hash: FlowHash) -> Option<u32> {

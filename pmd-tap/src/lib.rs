@@ -25,5 +25,5 @@ pub use clock::{Clock, Nanos};
 pub use frame::{Frame, VirtioHeader};
 pub use pool::{FramePool, PoolError, PoolSettings};
 pub use port::{Caps, LinkEvent, Port, PortError, RxState};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_all};
 pub use replay::{Capture, CaptureError, CaptureWriter, CapturedFrame, ReplayPort};

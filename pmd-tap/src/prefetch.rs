@@ -7,3 +7,12 @@ use crate::sys;
 pub fn prefetch<T>(value: &T) {
     sys::prefetch(std::ptr::from_ref(value).cast());
 }
+
+/// Asks for all cache lines of `value` ahead of its use.
+#[inline(always)]
+pub fn prefetch_all<T>(value: &T) {
+    let start = std::ptr::from_ref(value).cast::<i8>();
+    for offset in (0..size_of::<T>()).step_by(64) {
+        sys::prefetch(start.wrapping_add(offset));
+    }
+}

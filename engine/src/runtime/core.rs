@@ -347,9 +347,7 @@ impl Core {
     /// Walks a burst through the shard.
     fn handle_burst(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, env: &Env<'_>) {
         let Some((seat, mut sink)) = self.desk(now, env) else { return };
-        for work in burst.iter() {
-            seat.shard.prefetch(work);
-        }
+        seat.shard.prefetch(burst);
         for work in burst.drain(..) {
             handle_one(&mut seat.shard, side, work, now, &mut sink);
         }
