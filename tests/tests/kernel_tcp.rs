@@ -12,7 +12,16 @@ use colo_tests::sniff::Captured;
 
 /// The recordings are of two moments, so one may lag the other by what the scheduler pleases; how long a frame is held
 /// for it is not what these tests are about. A queue must hold one run's frames when the other lags a whole response.
-const PATIENT: [&str; 4] = ["--set", "compare_timeout=60000", "--set", "max_queue_size=65536"];
+const PATIENT: [&str; 8] = [
+    "--set",
+    "compare_timeout=60000",
+    "--set",
+    "max_held_frames=65536",
+    "--set",
+    "max_gso_frames=4096",
+    "--set",
+    "max_queue_size=65536",
+];
 
 struct Recordings {
     primary: Vec<Captured>,
