@@ -278,19 +278,15 @@ impl Incarnation {
         position
     }
 
-    /// How the secondary's numbers are translated, if that is settled.
+    /// How the secondary's numbers are translated, if that is settled and neither a contradiction nor an ack waits.
     #[inline(always)]
-    pub(super) fn fixed_shift(&self) -> Option<SeqShift> {
+    pub(super) fn settled_shift(&self) -> Option<SeqShift> {
         match self.mapping {
-            Mapping::Fixed(shift) => Some(shift),
+            Mapping::Fixed(shift) if self.contradiction.is_none() && self.acks_ahead.is_empty() => {
+                Some(shift)
+            }
             _ => None,
         }
-    }
-
-    /// Whether neither a contradiction nor an ack of the secondary waits for something.
-    #[inline(always)]
-    pub(super) fn has_nothing_pending(&self) -> bool {
-        self.contradiction.is_none() && self.acks_ahead.is_empty()
     }
 
     fn shift_or_identity(&self) -> SeqShift {

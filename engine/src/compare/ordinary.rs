@@ -20,13 +20,16 @@ impl Incarnation {
     #[inline(always)]
     fn place_ordinary(&self, side: Side, segment: &Segment) -> Option<Placed> {
         let (primary, secondary) = (&self.streams.primary, &self.streams.secondary);
-        let quiet = primary.is_whole() && secondary.is_whole() && self.has_nothing_pending();
-        if !quiet || segment.flags.opens_or_ends() || segment.payload.len == 0 {
+        let shift = self.settled_shift()?;
+        if !primary.is_whole() || !secondary.is_whole() {
+            return None;
+        }
+        if segment.flags.opens_or_ends() || segment.payload.len == 0 {
             return None;
         }
         let (own, position) = match side {
             Side::Primary => (primary.reach?, segment.seq),
-            Side::Secondary => (secondary.reach?, self.fixed_shift()?.apply(segment.seq)),
+            Side::Secondary => (secondary.reach?, shift.apply(segment.seq)),
         };
         if own.next != position || own.top != position {
             return None;
