@@ -5,10 +5,11 @@
 
 use arrayvec::ArrayVec;
 
-use super::stream::Stream;
+use super::stream::{Reach, Stream};
 use super::{CompareSettings, SecondarySequence, Store};
 use crate::held::Placed;
 use crate::side::{BySide, Side};
+use crate::spans::Spans;
 use crate::wire::{Segment, SeqNumber, SeqRange, SeqShift};
 
 /// How far apart numbers of one sequence space are at most, when two spaces have to be told apart: positions. Larger
@@ -56,6 +57,8 @@ pub(crate) struct Incarnation {
     secondary_first: Option<SeqNumber>,
     /// Position of stream offset 0.
     origin: SeqNumber,
+    /// The primary's lowest position, while something below it can still come: until a commit, or until it is far away.
+    start: Option<SeqNumber>,
     /// Stream offset of `mark`, and how the offset of positions near it is found when the stream is longer than 2^32.
     mark: SeqNumber,
     mark_offset: i64,
@@ -76,6 +79,7 @@ impl Incarnation {
             mapping: Mapping::Unknown,
             secondary_first: None,
             origin: SeqNumber::default(),
+            start: None,
             mark: SeqNumber::default(),
             mark_offset: 0,
             contradiction: None,
@@ -139,6 +143,7 @@ impl Incarnation {
         }
         self.origin = segment.seq + u32::from(segment.flags.syn());
         self.mark = self.origin;
+        self.start = Some(segment.seq);
     }
 
     /// Takes note of a secondary's segment that cannot be placed yet.
@@ -198,11 +203,12 @@ impl Incarnation {
                 let first = shift.apply(first) - u32::from(syn.is_some());
                 // A wild number says nothing about where the stream began.
                 let is_near = first.distance(self.origin) <= SEQUENCE_WINDOW;
-                let start = if is_near { first.min(self.origin) } else { self.origin };
+                let lowest = self.start.unwrap_or(self.origin);
+                let start = if is_near { first.min(lowest) } else { lowest };
                 self.streams.secondary.start_at(start);
-                let origin = self.origin;
-                !start.is_before(origin)
-                    || self.streams.primary.lower_start(&mut store.islands, origin, start)
+                self.start = self.start.map(|_| start);
+                !start.is_before(lowest)
+                    || self.streams.primary.lower_start(&mut store.islands, lowest, start)
             }
         }
     }
@@ -298,14 +304,28 @@ impl Incarnation {
         }
     }
 
+    /// A primary segment below where the stream was picked up, before the secondary showed anything: the stream starts
+    /// there, so that its bytes wait for the secondary's like all others. False: no room.
+    #[must_use]
+    pub(super) fn reach_down(&mut self, islands: &mut Spans, placed: &Placed) -> bool {
+        let [primary, secondary] = [&self.streams.primary, &self.streams.secondary];
+        let (Some(start), None, None) = (self.start, secondary.reach, primary.syn) else { return true };
+        let below = placed.range.start;
+        if placed.range.is_empty() || !below.is_before(start) || start.distance(below) > SEQUENCE_WINDOW {
+            return true;
+        }
+        self.start = Some(below);
+        self.streams.primary.lower_start(islands, start, below)
+    }
+
     /// Whether a primary segment lies where bytes can be compared: near the position that everything is known up to, so
     /// that all positions of the stream's spans compare with each other.
     #[inline(always)]
     pub(super) fn is_trackable(&self, placed: &Placed) -> bool {
-        self.streams
-            .primary
-            .reach
-            .is_some_and(|reach| placed.range.start.distance(reach.next) <= LARGEST_WINDOW)
+        // Below the start nothing was sent in this life, so nothing there was compared.
+        let below = self.start.is_some_and(|start| placed.range.start.is_before(start));
+        let near = |reach: Reach| placed.range.start.distance(reach.next) <= LARGEST_WINDOW;
+        placed.range.is_empty() || (!below && self.streams.primary.reach.is_some_and(near))
     }
 
     /// Where a placed secondary segment stands to what was seen before.
@@ -416,6 +436,7 @@ impl Incarnation {
             self.committed = self.committed.map(|committed| committed.max(mark));
             self.mark_offset = self.offset_of(reach.next);
             self.mark = reach.next;
+            self.start = None;
         }
     }
 
@@ -437,6 +458,7 @@ impl Incarnation {
         self.secondary_first = None;
         self.contradiction = None;
         self.committed = Some(settled);
+        self.start = None;
         self.committed_ack = primary.ack;
         self.acks_ahead.clear();
     }

@@ -270,6 +270,8 @@ impl<K: Sink> Session<'_, '_, K> {
             self.hold(arrival, &placed, 0);
         } else if placed.is_pure_ack() {
             self.leave_or_hold(arrival, &placed);
+        } else if !self.incarnation.reach_down(&mut self.cx.store.islands, &placed) {
+            return Err(Untrackable(arrival));
         } else if !self.incarnation.is_trackable(&placed) {
             // Nowhere near the stream: there is nothing to compare it with, so it waits for a checkpoint. Numbers that
             // far off must not be judged by position: they would seem to lie before it.

@@ -99,6 +99,15 @@ fn after_a_commit_a_wild_number_does_not_count_as_where_the_primary_stands() {
 }
 
 #[test]
+fn a_flow_picked_up_out_of_order_is_compared_from_its_lowest_byte() {
+    // No SYN was seen; the primary's second segment comes first, and its first differs from the secondary's.
+    let talk = Talk(BySide::default()).p(1, ACK, 110, b"klmnopqrst").p(2, ACK, 100, b"abcdefghiX");
+    let log = talk.s(3, ACK, 100, b"abcdefghij").s(4, ACK, 110, b"klmnopqrst").run();
+    assert_released(&log, 0, 8, "flush");
+    assert_released(&log, 1, 8, "flush");
+}
+
+#[test]
 fn a_wild_first_number_of_the_secondary_lets_nothing_pass() {
     let mut settings = settings(100);
     settings.shard.compare.secondary_sequence = colo_engine::compare::SecondarySequence::Translated;

@@ -104,6 +104,9 @@ impl Tcp {
 
     /// The release rule.
     fn may_leave(&self, segment: &Segment) -> bool {
+        if self.is_below_start(segment) {
+            return false;
+        }
         let secondary = &self.streams.secondary;
         let bytes = segment.positions().is_empty() || secondary.is_contiguous_to(segment.end());
         let uncontradicted = self.contradiction.is_none_or(|at| segment.end() <= at);
@@ -120,8 +123,15 @@ impl Tcp {
             self.opened_by_syn = segment.syn;
             self.origin = segment.start + i64::from(segment.syn);
         }
+        // Picked up out of order: until the secondary has shown itself, the stream starts where the primary's lowest
+        // segment does.
+        let unjoined =
+            self.streams.secondary.floor.is_none() && !self.opened_by_syn && self.committed.is_none();
+        if unjoined && !segment.positions().is_empty() {
+            self.streams.primary.floor = self.streams.primary.floor.min(Some(segment.start));
+        }
         self.note_primary_ack(segment.ack);
-        if !segment.positions().is_empty() {
+        if !segment.positions().is_empty() && !self.is_below_start(segment) {
             let contradiction = self.contradiction_of(Side::Primary, segment);
             self.meet_partners(segment, decided);
             self.note_sent(Side::Primary, *frame, segment);
@@ -134,6 +144,12 @@ impl Tcp {
                 self.secondary(Waiting { frame, at_ns, what: what.segment }, decided);
             }
         }
+    }
+
+    /// Below the start nothing was sent in this life, so what comes there waits for a checkpoint.
+    fn is_below_start(&self, segment: &Segment) -> bool {
+        let below = self.streams.primary.floor.is_some_and(|floor| segment.start < floor);
+        below && !segment.positions().is_empty() && self.committed.is_none()
     }
 
     /// The secondary's waiting segments count off what they waited for.
@@ -217,7 +233,8 @@ impl Tcp {
             return;
         }
         let first = self.secondary_first.unwrap_or(segment.start);
-        let start = if self.opened_by_syn { -1 } else { first.min(self.origin) };
+        let lowest = self.streams.primary.floor.unwrap_or(self.origin);
+        let start = if self.opened_by_syn { -1 } else { first.min(lowest) };
         self.streams.primary.floor = Some(start);
         self.streams.secondary.floor = Some(start);
     }
