@@ -28,6 +28,11 @@ impl Summary {
         Self { pair, uptime: snapshot.uptime, latency }
     }
 
+    /// How long the engine has run.
+    pub fn uptime(&self) -> Duration {
+        self.uptime
+    }
+
     /// Primary frames that left because the secondary agreed.
     pub fn pairs(&self) -> u64 {
         self.pair.released.matched + self.pair.released.ack

@@ -158,7 +158,6 @@ fn report(options: &DemoOptions, summary: &Summary, world: &WorldReport) -> anyh
 
 fn text(options: &DemoOptions, summary: &Summary, world: &WorldReport) -> String {
     let totals = &world.totals;
-    let seconds = options.run_for.as_secs_f64();
     let mut lines = vec![
         format!(
             "colo demo: two guests, {} connections at a time, {} s, {} worker(s), divergence {}, seed {}",
@@ -173,7 +172,12 @@ fn text(options: &DemoOptions, summary: &Summary, world: &WorldReport) -> String
             "{:<12} {} answers, {} bytes, {} connections; {} errors",
             "client", totals.responses, totals.bytes, totals.connections, totals.client_errors
         ),
-        format!("{:<12} {} ({} a second)", "pairs", summary.pairs(), per_second(summary.pairs(), seconds)),
+        format!(
+            "{:<12} {} ({} a second)",
+            "pairs",
+            summary.pairs(),
+            per_second(summary.pairs(), summary.uptime().as_secs_f64())
+        ),
     ];
     lines.push(summary.to_text().trim_end().to_owned());
     lines.push(format!("{:<12} {} answers in which the secondary differed", "divergence", totals.diverged));
