@@ -2,7 +2,6 @@
 
 use hdrhistogram::Histogram;
 
-use crate::flow::FlowKey;
 use crate::metrics::{Dropped, ReleaseLatency, Released, Verdicts, VerdictsByProtocol};
 use crate::side::BySide;
 use crate::verdict::{Discard, Release};
@@ -80,10 +79,10 @@ pub fn drop_cell(dropped: &mut Dropped, why: Discard) -> &mut u64 {
     }
 }
 
-/// The counters of a flow's protocol.
+/// The counters of an IP protocol, by its number.
 #[inline(always)]
-pub fn verdict_cells<'a>(verdicts: &'a mut VerdictsByProtocol, flow: &FlowKey) -> &'a mut Verdicts {
-    match flow.protocol() {
+pub fn verdict_cells(verdicts: &mut VerdictsByProtocol, protocol: u8) -> &mut Verdicts {
+    match protocol {
         6 => &mut verdicts.tcp,
         17 | 136 => &mut verdicts.udp,
         1 | 58 => &mut verdicts.icmp,

@@ -91,11 +91,6 @@ impl FramePool {
         Ok(pool)
     }
 
-    /// Bytes mapped.
-    pub fn mapped_bytes(&self) -> usize {
-        self.slots.bytes()
-    }
-
     /// A frame filled with `bytes`; `None` when no slot that fits is free.
     #[inline]
     pub fn frame_from(&mut self, bytes: &[u8]) -> Option<Frame> {

@@ -31,7 +31,8 @@ const _: () = assert!(SLOT_HEADER_BYTES == 64, "the header is one cache line");
 struct Home {
     /// Slots given back by `Drop`, from any thread. As long as the pool has slots, so never full.
     returned: ArrayQueue<FreeSlot>,
-    mapping: Mapping,
+    /// Unmapped with the home.
+    _mapping: Mapping,
 }
 
 /// One anonymous mapping, fixed for life.
@@ -93,7 +94,7 @@ impl Slots {
         let count = capacities.clone().count();
         let mapping = Mapping::new(bytes)?;
         let base = mapping.base;
-        let home = Box::new(Home { returned: ArrayQueue::new(count.max(1)), mapping });
+        let home = Box::new(Home { returned: ArrayQueue::new(count.max(1)), _mapping: mapping });
         let home = NonNull::from(Box::leak(home));
         let mut start = 0;
         let free = capacities
@@ -126,11 +127,6 @@ impl Slots {
     /// Slots in the memory.
     pub(crate) fn count(&self) -> usize {
         self.count
-    }
-
-    /// Bytes of the mapping.
-    pub(crate) fn bytes(&self) -> usize {
-        self.home().mapping.bytes
     }
 
     /// One slot that was dropped somewhere and came home.

@@ -18,28 +18,23 @@ fn heard(manager: &UnixDatagram) -> Result<String> {
     Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
+/// A comparison of three sockets in `directory`, without a checkpoint back end.
+fn arguments(directory: &std::path::Path) -> Vec<String> {
+    let ports = ["--primary-in", "--secondary-in", "--out"].into_iter().zip(["p", "s", "o"]);
+    let ports = ports.flat_map(|(flag, name)| {
+        [flag.to_owned(), format!("unix:{},listen", directory.join(name).display())]
+    });
+    let others = ["--checkpoint", "none", "--metrics", "off"].map(str::to_owned);
+    std::iter::once("compare".to_owned()).chain(ports).chain(others).collect()
+}
+
 /// A whole life under a manager at `address`, which `$NOTIFY_SOCKET` calls `name`.
 fn live(address: &SocketAddr, name: &OsStr, directory: &std::path::Path) -> Result<()> {
     let manager = UnixDatagram::bind_addr(address)?;
     manager.set_read_timeout(Some(LIMIT))?;
-    let port = |name: &str| format!("unix:{},listen", directory.join(name).display());
-    let (primary, secondary, out) = (port("p"), port("s"), port("o"));
-    let arguments = [
-        "compare",
-        "--primary-in",
-        &primary,
-        "--secondary-in",
-        &secondary,
-        "--out",
-        &out,
-        "--checkpoint",
-        "none",
-        "--metrics",
-        "off",
-    ];
     let micros = WATCHDOG.as_micros().to_string();
     let environment = [("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", OsStr::new(&micros))];
-    let colo = Colo::start_in(arguments, &environment)?;
+    let colo = Colo::start_in(arguments(directory), &environment)?;
     assert_eq!(heard(&manager)?, "READY=1");
     assert!(directory.join("p").exists(), "ready means that the ports are open");
     let started = Instant::now();
@@ -71,23 +66,8 @@ fn a_service_manager_is_told_of_a_whole_life() -> Result<()> {
 #[test]
 fn a_manager_that_is_not_there_is_no_reason_not_to_work() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let port = |name: &str| format!("unix:{},listen", directory.path().join(name).display());
-    let (primary, secondary, out) = (port("p"), port("s"), port("o"));
-    let arguments = [
-        "compare",
-        "--primary-in",
-        &primary,
-        "--secondary-in",
-        &secondary,
-        "--out",
-        &out,
-        "--checkpoint",
-        "none",
-        "--metrics",
-        "off",
-    ];
     let gone = directory.path().join("gone");
-    let colo = Colo::start_in(arguments, &[("NOTIFY_SOCKET", gone.as_os_str())])?;
+    let colo = Colo::start_in(arguments(directory.path()), &[("NOTIFY_SOCKET", gone.as_os_str())])?;
     colo.wait_for_log("no service manager at", LIMIT)?;
     colo.terminate(LIMIT)?.expect_code(0)
 }

@@ -45,7 +45,7 @@ pub struct Request {
 enum State {
     Idle,
     Deferred { cause: Cause, due: Nanos },
-    Requested { since: Nanos },
+    Requested,
 }
 
 /// The state of checkpointing of one VM pair.
@@ -69,14 +69,6 @@ impl Lifecycle {
         self.absorbed
     }
 
-    /// When the outstanding request went out.
-    pub fn requested_since(&self) -> Option<Nanos> {
-        match self.state {
-            State::Requested { since } => Some(since),
-            State::Idle | State::Deferred { .. } => None,
-        }
-    }
-
     /// A cause. Returns the request to make for it, if one is to be made now.
     pub fn handle_cause(&mut self, cause: Cause, now: Nanos) -> Option<Request> {
         match self.state {
@@ -87,7 +79,7 @@ impl Lifecycle {
                 self.absorbed += 1;
                 self.state = State::Deferred { cause: first, due: due.min(self.due(&cause, now)) };
             }
-            State::Requested { .. } => self.absorbed += 1,
+            State::Requested => self.absorbed += 1,
         }
         self.poll_deferred(now)
     }
@@ -104,7 +96,7 @@ impl Lifecycle {
     pub fn poll_deferred(&mut self, now: Nanos) -> Option<Request> {
         match self.state {
             State::Deferred { cause, due } if due <= now => {
-                self.state = State::Requested { since: now };
+                self.state = State::Requested;
                 Some(Request { at: now, cause })
             }
             _ => None,
@@ -122,7 +114,7 @@ impl Lifecycle {
     fn periodic_due(&self) -> Option<Nanos> {
         match self.state {
             State::Idle => Some(self.last_commit.unwrap_or(self.started) + self.settings.max_interval?),
-            State::Deferred { .. } | State::Requested { .. } => None,
+            State::Deferred { .. } | State::Requested => None,
         }
     }
 
@@ -136,7 +128,7 @@ impl Lifecycle {
     pub fn deferred_deadline(&self) -> Option<Nanos> {
         match self.state {
             State::Deferred { due, .. } => Some(due),
-            State::Idle | State::Requested { .. } => None,
+            State::Idle | State::Requested => None,
         }
     }
 

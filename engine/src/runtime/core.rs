@@ -13,7 +13,7 @@ use super::rings::Rings;
 use super::shared::{PortRole, Shared};
 use super::sleep::{self, OutputState, Rest};
 use crate::config::PollMode;
-use crate::flow::ShardId;
+use crate::flow::{FlowKey, ShardId};
 use crate::metrics::ReleaseLatency;
 use crate::ring::Ring;
 use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
@@ -150,7 +150,7 @@ impl Sink for CoreSink<'_> {
 
     fn ask(&mut self, cause: Cause) {
         if let Some(flow) = &cause.flow {
-            let cells = verdict_cells(&mut self.counters.verdicts, flow);
+            let cells = verdict_cells(&mut self.counters.verdicts, flow.protocol());
             cells.mismatch += u64::from(cause.reason == Reason::Mismatch);
             cells.timeout += u64::from(cause.reason == Reason::Timeout);
         }
@@ -530,14 +530,14 @@ fn role_of(side: Side) -> PortRole {
 #[inline(always)]
 fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut CoreSink<'_>) {
     sink.counters.handled[side] += 1;
-    let Some(flow) = work.packet.flow().copied() else {
+    let Some(protocol) = work.packet.flow().map(FlowKey::protocol) else {
         return shard.handle(side, work, now, sink);
     };
     let [released, dropped] = [total_released(sink.counters), total_dropped(sink.counters)];
     shard.handle(side, work, now, sink);
     let released = total_released(sink.counters) - released;
     let dropped = total_dropped(sink.counters) - dropped;
-    let cells = verdict_cells(&mut sink.counters.verdicts, &flow);
+    let cells = verdict_cells(&mut sink.counters.verdicts, protocol);
     cells.release += released;
     cells.drop += dropped;
     cells.hold += u64::from(side == Side::Primary && released == 0);
