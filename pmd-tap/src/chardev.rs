@@ -274,6 +274,10 @@ impl Port for ChardevPort {
         self.link.next_event()
     }
 
+    fn obstacle(&self) -> Option<String> {
+        Self::obstacle(self)
+    }
+
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.link.readiness()
     }

@@ -99,6 +99,11 @@ pub trait Port: Send {
     /// The next thing that happened to the link.
     fn poll_link(&mut self) -> Option<LinkEvent>;
 
+    /// What keeps the link from coming up, for people; `None`: nothing is known.
+    fn obstacle(&self) -> Option<String> {
+        None
+    }
+
     /// What to wait on (readable, and writable too while [`flush`](Self::flush) returns false); `None`: poll by time.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
 

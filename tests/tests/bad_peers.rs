@@ -236,6 +236,20 @@ fn a_wrong_capture_is_one_sentence() -> Result<()> {
 }
 
 #[test]
+fn an_address_where_nobody_is_gets_said() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let port = |name: &str| format!("unix:{}", directory.path().join(name).display());
+    let ports = [port("absent"), format!("{},listen", port("s")), format!("{},listen", port("o"))];
+    let [primary, secondary, out] = ports.each_ref().map(String::as_str);
+    let flags = ["--primary-in", primary, "--secondary-in", secondary, "--out", out];
+    let others = ["--checkpoint", "none", "--metrics", "off"];
+    let colo = Colo::start(["compare"].into_iter().chain(flags).chain(others))?;
+    let line = colo.wait_for_log("primary_in: cannot connect to", STEP_LIMIT)?;
+    ensure!(line.contains("absent"), "the log should name the address: {line}");
+    colo.terminate(STEP_LIMIT)?.expect_code(0)
+}
+
+#[test]
 fn signals_end_an_engine_that_nobody_called() -> Result<()> {
     for signal in [Signal::INT, Signal::TERM] {
         let directory = tempfile::tempdir()?;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use pmd_tap::{LinkEvent, Nanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::shared::{PortRole, Shared};
+use super::shared::{PortNews, PortRole, Shared};
 use crate::checkpoint::{Backend, BackendEvent, BackendLink, Lifecycle, Request};
 use crate::flow::FlowKey;
 use crate::metrics::{Checkpoints, Requested};
@@ -71,6 +71,8 @@ pub(super) struct Control {
     requested_at: Option<Nanos>,
     /// For links, and apart from it for causes: a storm of mismatches must not hide a lost link.
     link_log: LogBudget,
+    /// What stood in the way of each link when it was last said.
+    obstacles: [String; 3],
     cause_log: LogBudget,
 }
 
@@ -93,6 +95,7 @@ impl Control {
             shards: u64::try_from(shards).unwrap_or(1),
             requested_at: None,
             link_log: LogBudget::default(),
+            obstacles: Default::default(),
             cause_log: LogBudget::default(),
         }
     }
@@ -116,13 +119,24 @@ impl Control {
     }
 
     fn heed_links(&mut self, now: Nanos) {
-        while let Some((role, event)) = self.shared.next_link() {
+        while let Some((role, news)) = self.shared.next_link() {
             let port = role.label();
             let place = match role {
                 PortRole::Primary => 0,
                 PortRole::Secondary => 1,
                 PortRole::Out => 2,
             };
+            let event = match news {
+                PortNews::Link(event) => event,
+                PortNews::Obstacle(obstacle) => {
+                    if self.obstacles[place] != obstacle && self.link_log.allows(now) {
+                        tracing::warn!("{port}: {obstacle}; it is tried again and again");
+                        self.obstacles[place] = obstacle;
+                    }
+                    continue;
+                }
+            };
+            self.obstacles[place].clear();
             let up = matches!(event, LinkEvent::Up { .. });
             {
                 let mut counters = self.counters();

@@ -6,11 +6,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pmd_tap::{Clock, Frame, FramePool, Nanos, RxState};
+use pmd_tap::{Clock, Frame, FramePool, Nanos, Port, RxState};
 
 use super::publish::{Published, Publisher};
 use super::rings::Rings;
-use super::shared::{PortRole, Shared};
+use super::shared::{PortNews, PortRole, Shared};
 use super::sleep::{self, OutputState, Rest};
 use crate::config::PollMode;
 use crate::flow::{FlowKey, ShardId};
@@ -29,6 +29,8 @@ const FLUSH_STEP: usize = 1024;
 const DRAIN_BURSTS: usize = 8192;
 /// How long an ending engine tries to push out what has left.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How often a link that is not up is spoken of.
+const OBSTACLES: Duration = Duration::from_secs(1);
 /// Longest sleep of a core without timers.
 const DEFAULT_TICK: Duration = Duration::from_millis(10);
 
@@ -180,10 +182,15 @@ impl Core {
         let mut rest = Rest::new(self.poll);
         let mut publish = Publisher::default();
         let mut ending = Ending::default();
+        let mut obstacles_due = OBSTACLES;
         loop {
             let now = shared.clock.now();
             let found = self.step(now, &env);
             publish.publish_due(&mut self, now, rings);
+            if now.since(Nanos::ZERO) >= obstacles_due {
+                obstacles_due = now.since(Nanos::ZERO) + OBSTACLES;
+                self.tell_obstacles(&env);
+            }
             if shared.is_stopping() && self.has_ended(&mut ending, now, &env) {
                 break;
             }
@@ -374,6 +381,18 @@ impl Core {
         true
     }
 
+    /// Says what keeps links from coming up, once a second while they are down.
+    #[cold]
+    fn tell_obstacles(&mut self, env: &Env<'_>) {
+        for input in &mut self.inputs {
+            let role = role_of(input.side());
+            tell_obstacle(role, input.port(), env);
+        }
+        if let Some(output) = &mut self.output {
+            tell_obstacle(PortRole::Out, output.port(), env);
+        }
+    }
+
     fn poll_timers(&mut self, now: Nanos, env: &Env<'_>) {
         let Some((seat, mut sink)) = self.desk(now, env) else { return };
         if now >= seat.next_tick && seat.flushing == Flushing::No {
@@ -504,6 +523,14 @@ struct Ending {
     deadline: Option<Nanos>,
     inputs: bool,
     shard: bool,
+}
+
+fn tell_obstacle(role: PortRole, port: &dyn Port, env: &Env<'_>) {
+    if !port.is_up()
+        && let Some(obstacle) = port.obstacle()
+    {
+        env.shared.tell(role, PortNews::Obstacle(obstacle));
+    }
 }
 
 /// Asks for the checkpoint that empties everything.

@@ -50,6 +50,15 @@ impl Waker {
     }
 }
 
+/// What a core tells the control thread of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PortNews {
+    /// Its link came up or went down.
+    Link(LinkEvent),
+    /// Why its link is not up yet; said again and again.
+    Obstacle(String),
+}
+
 /// Which port a link event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortRole {
@@ -93,7 +102,7 @@ pub(super) struct Shared {
     causes: ArrayQueue<(u32, Cause)>,
     /// Causes that found no room, by reason.
     lost_causes: [AtomicU64; Reason::ALL.len()],
-    links: ArrayQueue<(PortRole, LinkEvent)>,
+    links: ArrayQueue<(PortRole, PortNews)>,
     pub(super) control: Waker,
     pub(super) cores: Vec<Waker>,
 }
@@ -186,11 +195,16 @@ impl Shared {
 
     /// Tells the control thread of a link. An event that finds no room is lost: it is for the log.
     pub(super) fn tell_link(&self, role: PortRole, event: LinkEvent) {
-        let _ = self.links.push((role, event));
+        self.tell(role, PortNews::Link(event));
+    }
+
+    /// Tells the control thread of a port.
+    pub(super) fn tell(&self, role: PortRole, news: PortNews) {
+        let _ = self.links.push((role, news));
         self.control.wake();
     }
 
-    pub(super) fn next_link(&self) -> Option<(PortRole, LinkEvent)> {
+    pub(super) fn next_link(&self) -> Option<(PortRole, PortNews)> {
         self.links.pop()
     }
 
