@@ -3,6 +3,7 @@
 
 mod contradiction;
 mod datagram;
+mod fields;
 mod incarnation;
 mod ordinary;
 mod stream;
@@ -22,6 +23,7 @@ use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink, WaitsFor};
 use crate::wire::Packet;
 
 use datagram::DatagramState;
+pub use fields::{Field, IgnoredFields};
 pub(crate) use incarnation::Incarnation;
 use tcp::TcpState;
 
@@ -60,6 +62,8 @@ pub struct CompareSettings {
     pub secondary_sequence: SecondarySequence,
     /// Most frames held per flow and side.
     pub max_queue_size: u32,
+    /// Header fields that do not count.
+    pub ignored: IgnoredFields,
 }
 
 impl Default for CompareSettings {
@@ -70,6 +74,7 @@ impl Default for CompareSettings {
             ack_policy: AckPolicy::default(),
             secondary_sequence: SecondarySequence::default(),
             max_queue_size: 1024,
+            ignored: IgnoredFields::NONE,
         }
     }
 }
