@@ -29,6 +29,10 @@ pub struct Placed {
     pub fin: Option<SeqNumber>,
     /// For a RST: its sequence number as it was sent.
     pub reset: Option<SeqNumber>,
+    /// The window field.
+    pub window: u16,
+    /// Urgent pointer, if it has URG and that counts.
+    pub urgent_pointer: Option<u16>,
 }
 
 impl Placed {
@@ -39,6 +43,18 @@ impl Placed {
             Ok(skip) => self.extent.part(ethernet, skip, positions.len()),
             Err(_) => &[],
         }
+    }
+
+    /// The position that it announces as urgent (RFC 6093): a segment's numbers begin where its range does.
+    #[inline(always)]
+    pub fn urgent(&self) -> Option<SeqNumber> {
+        self.urgent_pointer.map(|pointer| self.range.start + u32::from(pointer))
+    }
+
+    /// Whether it has a SYN, whose window is not scaled (RFC 7323 section 2.2).
+    #[inline(always)]
+    pub fn is_syn(&self) -> bool {
+        self.payload.start != self.range.start
     }
 
     /// Whether it carries nothing that needs a partner.

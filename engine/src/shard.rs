@@ -256,9 +256,9 @@ impl Shard {
     fn expire_connection(&mut self, index: u32, phase: Phase, now: Nanos, sink: &mut impl Sink) {
         let Some(connection) = self.table.get_mut(index) else { return };
         connection.refresh(self.epoch);
-        let cx = Context { settings: &self.settings.compare, store: &mut self.store };
+        let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
         match phase {
-            Phase::Grace => connection.expire_grace(&cx, now, sink),
+            Phase::Grace => connection.expire_grace(&mut cx, now, sink),
             Phase::Timeout => {
                 connection.expire_timeout(&cx, now, sink);
                 self.timers.arm_by(index, connection.deadline(&cx));

@@ -21,6 +21,8 @@ pub struct Counters {
     pub dropped: Dropped,
     /// Decisions by protocol.
     pub verdicts: VerdictsByProtocol,
+    /// Primary frames that left with a lower window.
+    pub window_clamped: u64,
     /// Frames held now.
     pub held_frames: BySide<u64>,
     /// Bytes held now.

@@ -98,6 +98,7 @@ impl Summary {
             "released_by": counts(&mut self.pair.released.by_label()),
             "dropped": self.dropped(),
             "dropped_by": counts(&mut self.pair.secondary.dropped.by_label()),
+            "window_clamped": self.pair.window_clamped,
             "held": held,
             "held_secondary": held_secondary,
             "checkpoints": counts(&mut self.checkpoints()),

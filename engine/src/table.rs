@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pmd_tap::Nanos;
 
-use crate::compare::{CompareSettings, Connection};
+use crate::compare::{CompareSettings, Connection, Worth};
 use crate::flow::{FlowHash, FlowKey};
 
 const NONE: u32 = u32::MAX;
@@ -155,7 +155,7 @@ impl Table {
         Ok(index)
     }
 
-    /// Forgets expired connections among the next few. Those that were silent since a commit learn of it here: what
+    /// Forgets expired and closed connections among the next few. Those that were silent since a commit learn of it here: what
     /// they held is gone.
     fn sweep(&mut self, epoch: u32, settings: &CompareSettings, now: Nanos) {
         for _ in 0..SWEEP.min(self.entries.len()) {
@@ -163,7 +163,7 @@ impl Table {
             self.hand = (self.hand + 1) % self.entries.len();
             let expired = self.entries[index].as_mut().is_some_and(|entry| {
                 entry.connection.refresh(epoch);
-                entry.connection.is_expired(settings, now)
+                entry.connection.is_dispensable(settings, now)
             });
             if expired {
                 self.remove(index);
@@ -171,17 +171,26 @@ impl Table {
         }
     }
 
-    /// After a commit: forgets an eighth of the connections, quiet ones first. None of them holds anything, and both
-    /// sides of each stand at the same place, so they are picked up again mid-stream.
+    /// After a commit: forgets an eighth of the connections: closed ones first, then those that never got beyond a SYN,
+    /// then quiet ones. None of them holds anything, and both sides of each stand at the same place, so they are picked
+    /// up again mid-stream.
     pub fn make_room(&mut self, now: Nanos) {
         let target = self.capacity - (self.capacity / 8).max(1);
-        for quiet in [QUIET, Duration::ZERO] {
+        let turns = [
+            (Some(Worth::Closed), Duration::ZERO),
+            (Some(Worth::Embryonic), Duration::ZERO),
+            (None, QUIET),
+            (None, Duration::ZERO),
+        ];
+        for (worth, quiet) in turns {
             for index in 0..self.entries.len() {
                 if self.len() <= target {
                     return;
                 }
                 let forget = self.entries[index].as_ref().is_some_and(|entry| {
-                    entry.connection.is_idle() && now.since(entry.connection.last_seen()) >= quiet
+                    entry.connection.is_idle()
+                        && worth.is_none_or(|worth| entry.connection.worth() == worth)
+                        && now.since(entry.connection.last_seen()) >= quiet
                 });
                 if forget {
                     self.remove(index);

@@ -128,6 +128,10 @@ pub enum MismatchKind {
     SelfInconsistent,
     /// The oldest datagrams of both sides differ.
     Datagram,
+    /// The SYNs offer other options.
+    SynOptions,
+    /// One side announces urgent data where the other does not.
+    Urgent,
 }
 
 impl MismatchKind {
@@ -139,6 +143,8 @@ impl MismatchKind {
             Self::Rst => "rst",
             Self::SelfInconsistent => "self-inconsistent",
             Self::Datagram => "datagram",
+            Self::SynOptions => "syn-options",
+            Self::Urgent => "urgent",
         }
     }
 }
@@ -150,6 +156,8 @@ pub enum WaitsFor {
     Secondary,
     /// The secondary's acknowledgment of the client bytes that it acknowledges.
     SecondaryAck,
+    /// The secondary's window as far as its own.
+    SecondaryWindow,
     /// The secondary's reset.
     SecondaryReset,
     /// The primary's bytes or events.
@@ -164,6 +172,7 @@ impl WaitsFor {
         match self {
             Self::Secondary => "secondary",
             Self::SecondaryAck => "secondary-ack",
+            Self::SecondaryWindow => "secondary-window",
             Self::SecondaryReset => "secondary-reset",
             Self::Primary => "primary",
             Self::Checkpoint => "checkpoint",
@@ -224,6 +233,9 @@ pub trait Sink {
 
     /// A secondary frame is dropped.
     fn discard(&mut self, frame: Frame, why: Discard);
+
+    /// The primary frame that leaves next had its window lowered.
+    fn note_clamped(&mut self) {}
 
     /// A checkpoint is wanted.
     fn ask(&mut self, cause: Cause);

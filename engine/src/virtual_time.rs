@@ -92,6 +92,8 @@ struct Decisions {
     releases: Vec<(Frame, Release)>,
     drops: Vec<(Frame, Discard)>,
     causes: Vec<Cause>,
+    /// Frames that left with a lower window, since the start.
+    clamped: u64,
 }
 
 impl Sink for Decisions {
@@ -101,6 +103,10 @@ impl Sink for Decisions {
 
     fn discard(&mut self, frame: Frame, why: Discard) {
         self.drops.push((frame, why));
+    }
+
+    fn note_clamped(&mut self) {
+        self.clamped += 1;
     }
 
     fn ask(&mut self, cause: Cause) {
@@ -177,6 +183,11 @@ impl VirtualTime {
         self.mismatches
     }
 
+    /// Primary frames that left with a lower window.
+    pub fn window_clamped(&self) -> u64 {
+        self.decisions.clamped
+    }
+
     /// Runs both inputs to their end, and time on until nothing can change.
     pub fn run<I, R, E>(&mut self, mut inputs: BySide<I>, recorder: &mut R) -> Result<(), E>
     where
@@ -247,9 +258,12 @@ impl VirtualTime {
         }
         let deferred = self.lifecycle.poll_deferred(time);
         self.request(deferred);
+        let before = self.decisions.releases.len();
         for shard in &mut self.shards {
             shard.expire(time, &mut self.decisions);
         }
+        // Windows that have waited long enough leave by their place in the input, whatever the number of shards.
+        self.decisions.releases[before..].sort_by_key(|(frame, _)| frame.ordinal());
         // All graces of all shards, then all timeouts, each by its frames: whatever the number of shards.
         self.decisions.causes.sort_by_key(order_of);
         self.heed_causes();

@@ -1,14 +1,20 @@
 //! From what the configuration says to what the engine's parts want to know.
 
 use crate::checkpoint::LifecycleSettings;
+use crate::compare::CompareSettings;
 use crate::config::{CommitAfter, Settings};
 use crate::shard::ShardSettings;
 use crate::virtual_time::VirtualSettings;
 
+/// What the comparison goes by.
+pub(crate) fn compare_settings(settings: &Settings) -> CompareSettings {
+    CompareSettings { ignored: settings.header_fields.ignored(), ..settings.compare }
+}
+
 /// Settings of a shard, bounds as for the only one.
 pub(crate) fn shard_settings(settings: &Settings) -> ShardSettings {
     ShardSettings {
-        compare: settings.compare,
+        compare: compare_settings(settings),
         max_connections: settings.limits.max_connections,
         max_held_frames: settings.limits.max_held_frames,
         tick: settings.runtime.timer_tick,

@@ -59,7 +59,7 @@ impl CaptureEnd {
             CommitAfter::After(after) => after,
             CommitAfter::Never => Duration::ZERO,
         };
-        let grace = compare.compare_timeout.max(compare.reorder_grace)
+        let grace = compare.compare_timeout.max(compare.reorder_grace).max(compare.window_grace)
             + 2 * settings.runtime.timer_tick
             + checkpoint.min_interval
             + checkpoint.delay

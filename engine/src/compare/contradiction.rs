@@ -42,7 +42,9 @@ impl Incarnation {
         let mine =
             if repeats { own.first_difference(&store.spans, &store.held, placed, ethernet) } else { None };
         match Difference::earlier(theirs, mine) {
-            None => self.end_contradiction(store, side, placed),
+            None => self
+                .end_contradiction(store, side, placed)
+                .or_else(|| self.urgent_contradiction(store, side, placed)),
             Some(difference) => Some(Self::byte_contradiction(store, own, difference)),
         }
     }

@@ -3,9 +3,9 @@
 //! Everything that must not leak from a connection to the next one on the same ports lives here: positions, acks,
 //! the mapping of the secondary's numbers.
 
-use arrayvec::ArrayVec;
-
+use super::acks_ahead::AcksAhead;
 use super::stream::{Reach, Stream};
+use super::window::edge_of;
 use super::{CompareSettings, SecondarySequence, Store};
 use crate::held::Placed;
 use crate::side::{BySide, Side};
@@ -18,10 +18,6 @@ const SEQUENCE_WINDOW: u32 = 1 << 20;
 
 /// Largest window of TCP (RFC 7323 section 2.2): a primary segment further off has no place in the stream.
 const LARGEST_WINDOW: u32 = 1 << 30;
-
-/// Acks of the secondary that are kept until the primary has sent them, too: what a burst of received segments makes a
-/// guest send that is a little faster.
-const ACKS_AHEAD: usize = 16;
 
 /// How to translate the secondary's sequence numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +64,7 @@ pub(crate) struct Incarnation {
     committed: Option<SeqNumber>,
     committed_ack: Option<SeqNumber>,
     /// Acks of the secondary above `committed_ack` that the primary has not sent yet.
-    acks_ahead: ArrayVec<SeqNumber, ACKS_AHEAD>,
+    acks_ahead: AcksAhead,
 }
 
 impl Incarnation {
@@ -85,13 +81,23 @@ impl Incarnation {
             contradiction: None,
             committed: None,
             committed_ack: None,
-            acks_ahead: ArrayVec::new(),
+            acks_ahead: AcksAhead::default(),
         }
     }
 
     /// Whether the primary has sent anything in it.
     pub(super) fn has_primary(&self) -> bool {
         self.streams.primary.reach.is_some()
+    }
+
+    /// Whether the primary has sent a SYN and nothing behind it. An ACK that completes the handshake does not show; a
+    /// connection without data is worth no more.
+    pub(super) fn is_embryonic(&self) -> bool {
+        let primary = &self.streams.primary;
+        match (primary.syn, primary.reach) {
+            (Some(syn), Some(reach)) => reach.top == syn + 1,
+            _ => false,
+        }
     }
 
     /// Whether a SYN of `side` with this number belongs to it.
@@ -155,8 +161,14 @@ impl Incarnation {
             self.secondary_first.get_or_insert(segment.seq);
         }
         if let Some(ack) = segment.ack {
-            stream.ack = Some(stream.ack.map_or(ack, |highest| highest.max(ack)));
+            let edge = edge_of(&place(segment, segment.seq), ack, stream.scale);
+            stream.note_ack(ack, edge);
         }
+    }
+
+    /// Whether a SYN of the secondary was seen, be it before anything of the primary.
+    pub(super) fn has_secondary_syn(&self) -> bool {
+        self.streams.secondary.syn.is_some()
     }
 
     /// Finds out how the secondary's space relates to the primary's, once both have shown a position. False: it
@@ -360,52 +372,42 @@ impl Incarnation {
         })
     }
 
-    /// Takes note of the primary's acknowledgment, and of those of the secondary that it makes count.
+    /// Takes note of the primary's acknowledgment and window, and of those of the secondary that it makes count.
     #[inline(always)]
-    pub(super) fn note_primary_ack(&mut self, ack: Option<SeqNumber>) {
-        let Some(ack) = ack else { return };
-        let highest = self.streams.primary.ack.map_or(ack, |highest| highest.max(ack));
-        self.streams.primary.ack = Some(highest);
-        if self.acks_ahead.is_empty() {
-            return;
+    pub(super) fn note_primary_ack(&mut self, placed: &Placed) {
+        let Some(ack) = placed.ack else { return };
+        let primary = &mut self.streams.primary;
+        primary.note_ack(ack, edge_of(placed, ack, primary.scale));
+        if !self.acks_ahead.is_empty() {
+            self.count_acks_ahead();
         }
-        let secondary = &mut self.streams.secondary;
-        self.acks_ahead.retain(|ahead| {
-            let counts = !highest.is_before(*ahead);
-            if counts {
-                secondary.ack = Some(secondary.ack.map_or(*ahead, |ack| ack.max(*ahead)));
-            }
-            !counts
-        });
     }
 
-    /// Takes note of the secondary's acknowledgment.
+    #[cold]
+    fn count_acks_ahead(&mut self) {
+        let Some(highest) = self.streams.primary.ack else { return };
+        let secondary = &mut self.streams.secondary;
+        self.acks_ahead.take(
+            |ahead| !highest.is_before(ahead),
+            |ack, window| secondary.note_ack(ack, ack + (u32::from(window) << secondary.scale)),
+        );
+    }
+
+    /// Takes note of the secondary's acknowledgment and window.
     #[inline(always)]
-    pub(super) fn note_secondary_ack(&mut self, ack: Option<SeqNumber>) {
-        let Some(ack) = ack else { return };
+    pub(super) fn note_secondary_ack(&mut self, placed: &Placed) {
+        let Some(ack) = placed.ack else { return };
+        let secondary = &mut self.streams.secondary;
         if let Some(committed) = self.committed_ack
             && committed.is_before(ack)
             && self.streams.primary.ack.is_none_or(|primary| primary.is_before(ack))
         {
-            self.note_ack_ahead(ack);
+            // A SYN's window is not scaled: what is kept must not become more.
+            let window = u32::try_from(edge_of(placed, ack, secondary.scale).past(ack)).unwrap_or(0);
+            self.acks_ahead.insert(ack, u16::try_from(window >> secondary.scale).unwrap_or(u16::MAX));
             return;
         }
-        let highest = self.streams.secondary.ack;
-        self.streams.secondary.ack = Some(highest.map_or(ack, |highest| highest.max(ack)));
-    }
-
-    /// Keeps the lowest acks exactly: those come to count first. When there is no room the highest gives way to the
-    /// newcomer, which only lets a frame wait longer.
-    #[cold]
-    fn note_ack_ahead(&mut self, ack: SeqNumber) {
-        if self.acks_ahead.contains(&ack) {
-            return;
-        }
-        if self.acks_ahead.is_full() {
-            let highest = self.acks_ahead.iter().copied().reduce(SeqNumber::max);
-            self.acks_ahead.retain(|ahead| Some(*ahead) != highest);
-        }
-        self.acks_ahead.push(ack);
+        secondary.note_ack(ack, edge_of(placed, ack, secondary.scale));
     }
 
     /// Takes note of a contradiction; nothing at or past it leaves.
@@ -478,6 +480,8 @@ fn place(segment: &Segment, position: SeqNumber) -> Placed {
         ack: segment.ack,
         fin: (segment.flags.fin() && !rst).then_some(payload.end),
         reset: rst.then_some(segment.seq),
+        window: segment.window,
+        urgent_pointer: None,
     }
 }
 

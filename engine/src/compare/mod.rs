@@ -1,13 +1,17 @@
 //! The comparison of one connection's frames. Pure: `now` is an argument, decisions go to a [`Sink`], nothing here
 //! reads a clock, takes a lock, logs, allocates or does I/O.
 
+mod acks_ahead;
 mod contradiction;
 mod datagram;
 mod fields;
 mod incarnation;
 mod ordinary;
 mod stream;
+mod syn;
 mod tcp;
+mod urgent;
+mod window;
 
 use std::time::Duration;
 
@@ -26,6 +30,7 @@ use datagram::DatagramState;
 pub use fields::{Field, IgnoredFields};
 pub(crate) use incarnation::Incarnation;
 use tcp::TcpState;
+pub(crate) use window::Clamp;
 
 /// Whose acknowledgment limits the primary's (comparison rule 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct CompareSettings {
     pub compare_timeout: Duration,
     /// How long the oldest datagrams of both sides may differ before that is a mismatch.
     pub reorder_grace: Duration,
+    /// How long a pure ACK with a window beyond the secondary's waits for it.
+    pub window_grace: Duration,
     /// Rule 3.
     pub ack_policy: AckPolicy,
     /// Sequence space of the secondary.
@@ -71,6 +78,7 @@ impl Default for CompareSettings {
         Self {
             compare_timeout: Duration::from_millis(400),
             reorder_grace: Duration::from_millis(20),
+            window_grace: Duration::from_millis(20),
             ack_policy: AckPolicy::default(),
             secondary_sequence: SecondarySequence::default(),
             max_queue_size: 1024,
@@ -137,6 +145,17 @@ enum Tracking {
     Diverged,
     /// The primary cannot be followed: everything of it waits for the commit.
     Lost,
+}
+
+/// What would be lost with a connection that is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// Nothing: it has ended.
+    Closed,
+    /// Little: nobody may ever have answered the primary's SYN. Most of a SYN flood looks so.
+    Embryonic,
+    /// Its numbers.
+    Open,
 }
 
 /// One flow: what is held of it, and how it is compared.
@@ -287,6 +306,23 @@ impl Connection {
         }
     }
 
+    /// Whether it may be forgotten for the sake of a new one.
+    pub fn is_dispensable(&self, settings: &CompareSettings, now: Nanos) -> bool {
+        let patience = match &self.protocol {
+            Protocol::Tcp(tcp) => tcp.patience(settings),
+            Protocol::Datagram(_) => self.lifetime(settings),
+        };
+        self.is_idle() && now.since(self.flow.last_seen) > patience
+    }
+
+    /// Which connections go before others when a commit has to make room.
+    pub fn worth(&self) -> Worth {
+        match &self.protocol {
+            Protocol::Tcp(tcp) => tcp.worth(),
+            Protocol::Datagram(_) => Worth::Open,
+        }
+    }
+
     /// Whether it may be forgotten.
     #[inline(always)]
     pub fn is_expired(&self, settings: &CompareSettings, now: Nanos) -> bool {
@@ -386,18 +422,23 @@ impl Connection {
     #[inline(always)]
     fn grace_ends_at(&self, cx: &Context<'_>) -> Nanos {
         match &self.protocol {
-            Protocol::Tcp(_) => Nanos::NEVER,
+            Protocol::Tcp(tcp) => tcp.grace_ends_at(),
             Protocol::Datagram(datagrams) => datagrams.grace_ends_at(&self.flow, cx),
         }
     }
 
-    /// Reports the mismatch of two datagrams that have differed long enough.
-    pub(crate) fn expire_grace(&mut self, cx: &Context<'_>, now: Nanos, sink: &mut impl Sink) {
-        if self.grace_ends_at(cx) <= now
-            && let Protocol::Datagram(datagrams) = &mut self.protocol
-        {
-            let detail = datagrams.mismatch(&self.flow, cx);
-            sink.ask(Cause { at: now, ..self.flow.cause(Reason::Mismatch, detail) });
+    /// Reports the mismatch of two datagrams that have differed long enough; lets go a window that has waited long
+    /// enough.
+    pub(crate) fn expire_grace(&mut self, cx: &mut Context<'_>, now: Nanos, sink: &mut impl Sink) {
+        if now < self.grace_ends_at(cx) {
+            return;
+        }
+        match &mut self.protocol {
+            Protocol::Tcp(tcp) => tcp.expire_grace(&mut self.flow, cx, now, sink),
+            Protocol::Datagram(datagrams) => {
+                let detail = datagrams.mismatch(&self.flow, cx);
+                sink.ask(Cause { at: now, ..self.flow.cause(Reason::Mismatch, detail) });
+            }
         }
     }
 
@@ -410,9 +451,7 @@ impl Connection {
         let Some(held) = self.flow.oldest(cx).and_then(|(_, id)| cx.store.held.get(id)) else { return };
         let waits_for = match (&self.protocol, held.side) {
             _ if self.flow.tracking == Tracking::Lost => WaitsFor::Checkpoint,
-            (Protocol::Tcp(tcp), Side::Primary) => {
-                tcp.obstacle(cx, &held.content).unwrap_or(WaitsFor::Secondary)
-            }
+            (Protocol::Tcp(tcp), Side::Primary) => tcp.waits_for(cx, held, now),
             (Protocol::Datagram(_), Side::Primary) => WaitsFor::Secondary,
             (_, Side::Secondary) => WaitsFor::Primary,
         };

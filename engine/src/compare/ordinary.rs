@@ -9,7 +9,7 @@ use super::incarnation::Incarnation;
 use super::stream::Stream;
 use super::tcp::Session;
 use crate::held::{Content, HeldId, Placed};
-use crate::release::obstacle;
+use crate::release::Leave;
 use crate::side::Side;
 use crate::spans::{Owner, Span};
 use crate::verdict::{Discard, Release, Sink};
@@ -24,7 +24,7 @@ impl Incarnation {
         if !primary.is_whole() || !secondary.is_whole() {
             return None;
         }
-        if segment.flags.opens_or_ends() || segment.payload.len == 0 {
+        if segment.flags.is_eventful() || segment.payload.len == 0 {
             return None;
         }
         let (own, position) = match side {
@@ -36,7 +36,17 @@ impl Incarnation {
         }
         let range = SeqRange::new(position, segment.payload.len);
         let (extent, ack) = (segment.payload, segment.ack);
-        Some(Placed { range, payload: range, extent, ack, fin: None, reset: None })
+        let window = segment.window;
+        Some(Placed {
+            range,
+            payload: range,
+            extent,
+            ack,
+            fin: None,
+            reset: None,
+            window,
+            urgent_pointer: None,
+        })
     }
 }
 
@@ -53,7 +63,7 @@ pub(super) enum Ordinary {
     /// The other side has not begun to send it.
     First(Placed),
     /// The other side's half is held, and equal.
-    Twin(Placed, HeldId),
+    Twin(Placed, HeldId, Leave),
 }
 
 impl<K: Sink> Session<'_, '_, K> {
@@ -67,8 +77,11 @@ impl<K: Sink> Session<'_, '_, K> {
             return Some(Ordinary::First(placed));
         }
         let twin = self.twin(other, &placed, arrival.frame.ethernet())?;
-        let leaves = arrival.side == Side::Secondary || self.may_leave(&placed);
-        leaves.then_some(Ordinary::Twin(placed, twin))
+        let leave = match arrival.side {
+            Side::Primary => self.leave(arrival, &placed)?,
+            Side::Secondary => Leave::Unchanged,
+        };
+        Some(Ordinary::Twin(placed, twin, leave))
     }
 
     /// Handles an ordinary segment.
@@ -76,7 +89,7 @@ impl<K: Sink> Session<'_, '_, K> {
     pub(super) fn handle_ordinary(&mut self, arrival: Arrival, ordinary: &Ordinary) -> Freed {
         match ordinary {
             Ordinary::First(placed) => self.hold_first(arrival, placed),
-            Ordinary::Twin(placed, twin) => self.meet_twin(arrival, placed, *twin),
+            Ordinary::Twin(placed, twin, leave) => self.meet_twin(arrival, placed, *twin, *leave),
         }
     }
 
@@ -86,11 +99,11 @@ impl<K: Sink> Session<'_, '_, K> {
         let (unmatched, freed) = match side {
             // No ack of the secondary waits for this one, so it changes nothing for those before it.
             Side::Primary => {
-                self.incarnation.note_primary_ack(placed.ack);
+                self.incarnation.note_primary_ack(placed);
                 (0, Freed::Nothing)
             }
             Side::Secondary => {
-                self.incarnation.note_secondary_ack(placed.ack);
+                self.incarnation.note_secondary_ack(placed);
                 (placed.range.len(), Freed::Perhaps)
             }
         };
@@ -124,19 +137,19 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     #[inline(always)]
-    fn meet_twin(&mut self, arrival: Arrival, placed: &Placed, twin: HeldId) -> Freed {
+    fn meet_twin(&mut self, arrival: Arrival, placed: &Placed, twin: HeldId, leave: Leave) -> Freed {
         match arrival.side {
             Side::Primary => {
-                self.incarnation.note_primary_ack(placed.ack);
+                self.incarnation.note_primary_ack(placed);
                 let secondary = &mut self.incarnation.streams.secondary;
                 self.cx.store.spans.remove(&mut secondary.held, placed.range.start);
                 self.discard_held(twin, Discard::Matched);
                 self.incarnation.streams.primary.advance(placed.range.end);
                 self.incarnation.move_mark();
-                self.sink.release(arrival.frame, Release::Matched);
+                leave.release(arrival.frame, Release::Matched, self.sink);
             }
             Side::Secondary => {
-                self.incarnation.note_secondary_ack(placed.ack);
+                self.incarnation.note_secondary_ack(placed);
                 self.incarnation.streams.secondary.advance(placed.range.end);
                 self.sink.discard(arrival.frame, Discard::Matched);
                 self.release_twin(placed, twin);
@@ -149,21 +162,20 @@ impl<K: Sink> Session<'_, '_, K> {
     /// drained as ever.
     #[inline(always)]
     fn release_twin(&mut self, placed: &Placed, twin: HeldId) {
-        let Some(Content::Segment { placed: theirs, .. }) =
-            self.cx.store.held.get(twin).map(|held| &held.content)
-        else {
+        let Some(held) = self.cx.store.held.get(twin) else { return };
+        let Content::Segment { placed: theirs, .. } = &held.content else { return };
+        if self.flow.queues.primary.head() != Some(twin) || theirs.range != placed.range {
             return;
-        };
-        if self.flow.queues.primary.head() != Some(twin)
-            || theirs.range != placed.range
-            || obstacle(self.incarnation, self.cx.settings, theirs).is_some()
-        {
+        }
+        let arrival = || held.frame.arrival();
+        let leave = Leave::of(self.incarnation, self.cx.settings, theirs, arrival, self.flow.last_seen);
+        if let Leave::No(_) = leave {
             return;
         }
         let primary = &mut self.incarnation.streams.primary;
         self.cx.store.spans.remove(&mut primary.held, placed.range.start);
         if let Some(held) = self.cx.store.held.take(&mut self.flow.queues.primary, twin) {
-            self.sink.release(held.frame, Release::Matched);
+            leave.release(held.frame, Release::Matched, self.sink);
         }
     }
 }

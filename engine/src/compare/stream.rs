@@ -2,7 +2,9 @@
 
 use crate::held::{HeldFrames, HeldId, Placed};
 use crate::spans::{Owner, Span, SpanList, Spans};
-use crate::wire::{SeqNumber, SeqRange};
+use crate::wire::{SeqNumber, SeqRange, SynOptions};
+
+use super::urgent::Urgents;
 
 /// How far a side has come.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,14 @@ pub(crate) struct Stream {
     pub(super) held: SpanList,
     /// Highest acknowledgment number that counts.
     pub(crate) ack: Option<SeqNumber>,
+    /// Highest right edge of a window that counts: ack and scaled window. Means nothing without an `ack`.
+    pub(crate) edge: SeqNumber,
+    /// How its windows are scaled.
+    pub(super) scale: u8,
+    /// What its first SYN offered, once that counts.
+    pub(super) options: Option<SynOptions>,
+    /// Urgent positions that not both sides have passed.
+    pub(super) urgents: Urgents,
     /// Sequence number of the SYN as it was sent.
     pub(crate) syn: Option<SeqNumber>,
     /// Position of the FIN.
@@ -67,15 +77,24 @@ impl Difference {
 }
 
 impl Stream {
+    /// Takes note of an acknowledgment and the right edge of its window.
+    #[inline(always)]
+    pub(super) fn note_ack(&mut self, ack: SeqNumber, edge: SeqNumber) {
+        (self.ack, self.edge) = match self.ack {
+            Some(highest) => (Some(highest.max(ack)), self.edge.max(edge)),
+            None => (Some(ack), edge),
+        };
+    }
+
     /// Sets where the stream starts.
     pub(crate) fn start_at(&mut self, position: SeqNumber) {
         self.reach = Some(Reach { next: position, top: position });
     }
 
-    /// Whether it has no gap, and nothing that ends it.
+    /// Whether it has no gap, nothing urgent, and nothing that ends it.
     #[inline(always)]
     pub(super) fn is_whole(&self) -> bool {
-        self.islands.is_empty() && self.fin.is_none() && self.resets[0].is_none()
+        self.islands.is_empty() && self.fin.is_none() && self.resets[0].is_none() && self.urgents.is_empty()
     }
 
     /// Everything before `end` was sent, nothing beyond it.
@@ -87,7 +106,13 @@ impl Stream {
     /// This stream when nothing of it is held and nothing before `position` is missing.
     pub(crate) fn settled_at(&self, position: SeqNumber) -> Self {
         let reach = Some(Reach { next: position, top: position });
-        Self { reach, islands: SpanList::default(), held: SpanList::default(), ..*self }
+        Self {
+            reach,
+            islands: SpanList::default(),
+            held: SpanList::default(),
+            urgents: Urgents::default(),
+            ..*self
+        }
     }
 
     /// Lowers the start: what was sent so far becomes an island behind a gap. False: no room.
@@ -117,6 +142,19 @@ impl Stream {
             }
         }
         None
+    }
+
+    /// Whether every position before `end` was sent or lies in `range`. `end` must be beyond what was sent without a gap.
+    pub(super) fn is_filled_by(&self, islands: &Spans, range: SeqRange, end: SeqNumber) -> bool {
+        let Some(reach) = self.reach else { return false };
+        let mut rest = SeqRange { start: reach.next, end };
+        while let Some(gap) = self.gap(islands, rest) {
+            if gap.start.is_before(range.start) || range.end.is_before(gap.end) {
+                return false;
+            }
+            rest.start = gap.end;
+        }
+        true
     }
 
     /// Whether a position was sent.

@@ -2,21 +2,26 @@
 
 use std::time::Duration;
 
+use pmd_tap::Nanos;
+
 use super::contradiction::{Contradiction, Ending};
 use super::incarnation::{Incarnation, Standing};
 use super::ordinary::Freed;
 use super::stream::difference_in;
-use super::{Arrival, CompareSettings, Context, Flow, Store, release_word};
-use crate::held::{Content, HeldId, Placed};
-use crate::release::obstacle;
+use super::{Arrival, CompareSettings, Context, Field, Flow, Store, Tracking, Worth, release_word};
+use crate::held::{Content, Held, HeldId, Placed};
+use crate::release::Leave;
 use crate::side::Side;
 use crate::verdict::{Detail, Discard, MismatchKind, Reason, Sink, WaitsFor};
-use crate::wire::{Segment, SeqRange};
+use crate::wire::{Segment, SeqRange, urgent_pointer};
 
 /// What a connection of which only one FIN was seen, or none, is remembered for (RFC 5382 REQ-5).
 const ESTABLISHED: Duration = Duration::from_mins(124);
 /// After both guests sent their FIN: the client may still send for a while (RFC 5382 REQ-5).
 const FINISHED: Duration = Duration::from_mins(4);
+
+/// Of which only the primary's SYN was seen: as long as a guest sends it again (Linux: `TCP_SYNACK_RETRIES`, 63 seconds).
+const EMBRYONIC: Duration = Duration::from_mins(1);
 
 /// The lives of one TCP connection.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct TcpState {
     current: Incarnation,
     /// The life before, in [`Store::former`], while something of it may still come.
     former: Option<u32>,
+    /// When the oldest held frame leaves, if it is a pure ACK that waits for a window.
+    window_grace: Nanos,
 }
 
 /// Which life a segment belongs to.
@@ -35,12 +42,13 @@ enum Life {
 
 impl TcpState {
     pub(crate) fn new() -> Self {
-        Self { current: Incarnation::new(0), former: None }
+        Self { current: Incarnation::new(0), former: None, window_grace: Nanos::NEVER }
     }
 
     pub(crate) fn commit(&mut self) {
         // The store forgot all former lives with the flush.
         self.former = None;
+        self.window_grace = Nanos::NEVER;
         self.current.commit();
     }
 
@@ -53,14 +61,64 @@ impl TcpState {
         }
     }
 
-    /// Why a held frame does not leave.
+    /// How long it is kept when room is short: less when it never got beyond the primary's SYN, or has ended.
+    pub(crate) fn patience(&self, settings: &CompareSettings) -> Duration {
+        let linger = settings.compare_timeout.max(Duration::from_secs(1));
+        match self.current.ending() {
+            Some(_) => linger,
+            None if self.current.is_embryonic() => EMBRYONIC,
+            None => ESTABLISHED,
+        }
+    }
+
+    /// Which connections go before others when a commit has to make room.
+    pub(crate) fn worth(&self) -> Worth {
+        match self.current.ending() {
+            Some(_) => Worth::Closed,
+            None if self.current.is_embryonic() => Worth::Embryonic,
+            None => Worth::Open,
+        }
+    }
+
+    /// What the release rule says of a held primary frame.
     #[inline(always)]
-    pub(crate) fn obstacle(&self, cx: &Context<'_>, content: &Content) -> Option<WaitsFor> {
-        let Content::Segment { placed, generation, .. } = content else { return Some(WaitsFor::Checkpoint) };
-        match self.life_of(cx.store, *generation) {
-            Some(Life::Current) => obstacle(&self.current, cx.settings, placed),
-            Some(Life::Former(index)) => obstacle(cx.store.former.get(index)?, cx.settings, placed),
-            None => Some(WaitsFor::Checkpoint),
+    fn leave(&self, cx: &Context<'_>, held: &Held, now: Nanos) -> Leave {
+        const WAITS: Leave = Leave::No(WaitsFor::Checkpoint);
+        let Content::Segment { placed, generation, .. } = &held.content else { return WAITS };
+        let life = match self.life_of(cx.store, *generation) {
+            Some(Life::Current) => Some(&self.current),
+            Some(Life::Former(index)) => cx.store.former.get(index),
+            None => None,
+        };
+        life.map_or(WAITS, |life| Leave::of(life, cx.settings, placed, || held.frame.arrival(), now))
+    }
+
+    /// Why a held primary frame does not leave.
+    pub(crate) fn waits_for(&self, cx: &Context<'_>, held: &Held, now: Nanos) -> WaitsFor {
+        match self.leave(cx, held, now) {
+            Leave::No(waits_for) => waits_for,
+            Leave::Unchanged | Leave::Clamped(_) => WaitsFor::Secondary,
+        }
+    }
+
+    /// When a window has waited long enough.
+    #[inline(always)]
+    pub(super) fn grace_ends_at(&self) -> Nanos {
+        self.window_grace
+    }
+
+    /// A window has waited long enough.
+    pub(super) fn expire_grace(
+        &mut self,
+        flow: &mut Flow,
+        cx: &mut Context<'_>,
+        now: Nanos,
+        sink: &mut impl Sink,
+    ) {
+        self.window_grace = Nanos::NEVER;
+        // What cannot be followed waits for a checkpoint.
+        if flow.tracking != Tracking::Lost {
+            self.drain(flow, cx, now, sink);
         }
     }
 
@@ -110,7 +168,7 @@ impl TcpState {
             if let Some(ordinary) = session.ordinary(&arrival, segment) {
                 let freed = session.handle_ordinary(arrival, &ordinary);
                 if freed == Freed::Perhaps && !flow.queues.primary.is_empty() {
-                    self.drain(flow, cx, sink);
+                    self.drain(flow, cx, flow.last_seen, sink);
                 }
                 return;
             }
@@ -144,7 +202,7 @@ impl TcpState {
             None => Err(Untrackable(arrival)),
         };
         match followed {
-            Ok(()) => self.drain(flow, cx, sink),
+            Ok(()) => self.drain(flow, cx, flow.last_seen, sink),
             Err(Untrackable(arrival)) => {
                 flow.lose(sink);
                 flow.set_aside(cx, arrival, sink);
@@ -187,11 +245,16 @@ impl TcpState {
     }
 
     /// Lets go what may leave now, in the order of arrival.
-    fn drain(&mut self, flow: &mut Flow, cx: &mut Context<'_>, sink: &mut impl Sink) {
+    fn drain(&mut self, flow: &mut Flow, cx: &mut Context<'_>, now: Nanos, sink: &mut impl Sink) {
+        self.window_grace = Nanos::NEVER;
         while let Some(id) = flow.queues.primary.head() {
             let Some(held) = cx.store.held.get(id) else { return };
             let Content::Segment { placed, generation, .. } = &held.content else { return };
-            if self.obstacle(cx, &held.content).is_some() {
+            let leave = self.leave(cx, held, now);
+            if let Leave::No(waits_for) = leave {
+                if waits_for == WaitsFor::SecondaryWindow {
+                    self.window_grace = held.frame.arrival() + cx.settings.window_grace;
+                }
                 return;
             }
             let (range, why) = (placed.range, release_word(placed));
@@ -206,7 +269,7 @@ impl TcpState {
                 None => return,
             }
             let Some(held) = cx.store.held.take(&mut flow.queues.primary, id) else { return };
-            sink.release(held.frame, why);
+            leave.release(held.frame, why, sink);
         }
     }
 }
@@ -263,12 +326,17 @@ impl<K: Sink> Session<'_, '_, K> {
         if opens {
             self.incarnation.open_primary(segment);
         }
-        let placed = self.incarnation.place_primary(segment);
-        self.incarnation.note_primary_ack(placed.ack);
-        if placed.is_pure_ack() && opens {
+        let mut placed = self.incarnation.place_primary(segment);
+        self.read_urgent(&mut placed, segment, arrival.frame.ethernet());
+        self.incarnation.note_primary_ack(&placed);
+        let pure_ack = placed.is_pure_ack();
+        if pure_ack {
+            self.announce(Side::Primary, &placed, arrival.frame.ordinal());
+        }
+        if pure_ack && opens {
             // What the secondary sent early is placed first: it may contradict itself.
             self.hold(arrival, &placed, 0);
-        } else if placed.is_pure_ack() {
+        } else if pure_ack {
             self.leave_or_hold(arrival, &placed);
         } else if !self.incarnation.reach_down(&mut self.cx.store.islands, &placed) {
             return Err(Untrackable(arrival));
@@ -279,6 +347,7 @@ impl<K: Sink> Session<'_, '_, K> {
         } else {
             self.primary_data(arrival, &placed)?;
         }
+        self.incarnation.settle_urgent();
         if opens {
             self.place_early_secondaries();
         }
@@ -287,20 +356,26 @@ impl<K: Sink> Session<'_, '_, K> {
 
     fn primary_data(&mut self, arrival: Arrival, placed: &Placed) -> Result<(), Untrackable> {
         let ethernet = arrival.frame.ethernet();
+        if placed.is_syn() {
+            // The secondary's is judged when it is placed, which is never before.
+            let ignored = self.cx.settings.ignored;
+            self.incarnation.note_syn(self.cx.store, ignored, Side::Primary, placed, ethernet);
+        }
         let contradiction = self.incarnation.contradiction_of(self.cx.store, Side::Primary, placed, ethernet);
+        self.incarnation.note_urgent(Side::Primary, placed);
         self.meet_secondary(placed, ethernet, contradiction);
         self.incarnation.note_end(Side::Primary, placed);
         if let Some(contradiction) = contradiction {
             self.report(contradiction, Side::Primary, &arrival);
         }
         self.match_secondary_reset(placed);
-        let leaves = self.may_leave(placed);
+        let leave = self.leave(&arrival, placed);
         let range = placed.range;
-        if leaves {
+        if let Some(leave) = leave {
             let why = release_word(placed);
             return if self.incarnation.streams.primary.cover(&mut self.cx.store.islands, range) {
                 self.incarnation.move_mark();
-                self.sink.release(arrival.frame, why);
+                leave.release(arrival.frame, why, self.sink);
                 Ok(())
             } else {
                 Err(Untrackable(arrival))
@@ -386,16 +461,39 @@ impl<K: Sink> Session<'_, '_, K> {
 
     /// A frame whose bytes need no comparison leaves if it may.
     fn leave_or_hold(&mut self, arrival: Arrival, placed: &Placed) {
-        if self.may_leave(placed) {
-            self.sink.release(arrival.frame, release_word(placed));
+        if let Some(leave) = self.leave(&arrival, placed) {
+            leave.release(arrival.frame, release_word(placed), self.sink);
         } else {
             self.hold(arrival, placed, 0);
         }
     }
 
+    /// How a primary frame that just came leaves; `None`: it waits.
     #[inline(always)]
-    pub(super) fn may_leave(&self, placed: &Placed) -> bool {
-        self.flow.queues.primary.is_empty() && obstacle(self.incarnation, self.cx.settings, placed).is_none()
+    pub(super) fn leave(&self, arrival: &Arrival, placed: &Placed) -> Option<Leave> {
+        if !self.flow.queues.primary.is_empty() {
+            return None;
+        }
+        let arrived = || arrival.frame.arrival();
+        let leave = Leave::of(self.incarnation, self.cx.settings, placed, arrived, self.flow.last_seen);
+        (!matches!(leave, Leave::No(_))).then_some(leave)
+    }
+
+    /// Takes note of what a segment announces as urgent.
+    #[inline(always)]
+    fn read_urgent(&self, placed: &mut Placed, segment: &Segment, ethernet: &[u8]) {
+        if segment.flags.urg() && !segment.flags.rst() && !self.cx.settings.ignored.has(Field::Urgent) {
+            placed.urgent_pointer = urgent_pointer(ethernet);
+        }
+    }
+
+    /// A pure ACK announces urgent data when the client's window is closed.
+    fn announce(&mut self, side: Side, placed: &Placed, ordinal: u64) {
+        let contradiction = self.incarnation.urgent_contradiction(self.cx.store, side, placed);
+        self.incarnation.note_urgent(side, placed);
+        if let Some(contradiction) = contradiction {
+            self.report_with(contradiction, side, ordinal);
+        }
     }
 
     #[inline(always)]
@@ -421,10 +519,11 @@ impl<K: Sink> Session<'_, '_, K> {
         if !self.incarnation.join(self.cx.settings, self.cx.store, segment) {
             return;
         }
-        let placed = self.incarnation.place_secondary(self.cx.settings, segment);
+        let mut placed = self.incarnation.place_secondary(self.cx.settings, segment);
         // The frame is taken out for the comparison's sake and keeps its place in both orders.
         let Some(held) = self.cx.store.held.get(id) else { return };
         let ordinal = held.frame.ordinal();
+        self.read_urgent(&mut placed, segment, held.frame.ethernet());
         let (fate, contradiction) = self.weigh_held(id, &placed);
         if let Some(contradiction) = contradiction {
             self.report_with(contradiction, Side::Secondary, ordinal);
@@ -442,11 +541,12 @@ impl<K: Sink> Session<'_, '_, K> {
                 self.follow_secondary(&placed, id);
             }
         }
+        self.incarnation.settle_urgent();
     }
 
     fn weigh_held(&mut self, id: HeldId, placed: &Placed) -> (Fate, Option<Contradiction>) {
         match self.cx.store.held.get(id) {
-            Some(held) => weigh(self.incarnation, self.cx.store, placed, held.frame.ethernet()),
+            Some(held) => weigh(self.incarnation, self.cx, placed, held.frame.ethernet()),
             None => (Fate::Drop(Discard::Stale), None),
         }
     }
@@ -455,8 +555,9 @@ impl<K: Sink> Session<'_, '_, K> {
         if !self.incarnation.join(self.cx.settings, self.cx.store, segment) {
             return self.unplaced_secondary(arrival, segment);
         }
-        let placed = self.incarnation.place_secondary(self.cx.settings, segment);
-        let (fate, contradiction) = weigh(self.incarnation, self.cx.store, &placed, arrival.frame.ethernet());
+        let mut placed = self.incarnation.place_secondary(self.cx.settings, segment);
+        self.read_urgent(&mut placed, segment, arrival.frame.ethernet());
+        let (fate, contradiction) = weigh(self.incarnation, self.cx, &placed, arrival.frame.ethernet());
         if let Some(contradiction) = contradiction {
             self.report(contradiction, Side::Secondary, &arrival);
         }
@@ -470,6 +571,7 @@ impl<K: Sink> Session<'_, '_, K> {
                 self.follow_secondary(&placed, id);
             }
         }
+        self.incarnation.settle_urgent();
     }
 
     /// Takes note that the secondary sent what the primary had sent before. It lies within what the primary has sent, so
@@ -484,6 +586,9 @@ impl<K: Sink> Session<'_, '_, K> {
 
     /// Nothing tells yet where the segment belongs. A pure ACK need not be kept for that.
     fn unplaced_secondary(&mut self, arrival: Arrival, segment: &Segment) {
+        if segment.flags.syn() && !self.incarnation.has_secondary_syn() {
+            self.incarnation.note_unplaced_syn(arrival.frame.ethernet());
+        }
         self.incarnation.note_unplaced(segment);
         if segment.is_pure_ack() {
             self.sink.discard(arrival.frame, Discard::Matched);
@@ -519,7 +624,13 @@ impl<K: Sink> Session<'_, '_, K> {
         }
         // A side that contradicts itself: the frame that arrived speaks for its side.
         let [primary, secondary] = frames;
-        let offset = self.incarnation.offset_of(contradiction.at);
+        let offset = match contradiction.kind {
+            // A SYN has options, not positions.
+            MismatchKind::SynOptions => 0,
+            // An urgent position lies behind its byte.
+            MismatchKind::Urgent => self.incarnation.offset_of(contradiction.at + 1),
+            _ => self.incarnation.offset_of(contradiction.at),
+        };
         let detail = Detail::Mismatch { kind: contradiction.kind, offset, primary, secondary };
         self.sink.ask(self.flow.cause(Reason::Mismatch, detail));
     }
@@ -536,19 +647,29 @@ enum Fate {
 #[inline(always)]
 fn weigh(
     incarnation: &mut Incarnation,
-    store: &Store,
+    cx: &Context<'_>,
     placed: &Placed,
     ethernet: &[u8],
 ) -> (Fate, Option<Contradiction>) {
+    let store = &*cx.store;
     let standing = incarnation.standing(store, placed);
     if standing == Standing::Stale {
         return (Fate::Drop(Discard::Stale), None);
     }
-    incarnation.note_secondary_ack(placed.ack);
+    let offers = if placed.is_syn() {
+        incarnation.note_syn(store, cx.settings.ignored, Side::Secondary, placed, ethernet)
+    } else {
+        None
+    };
+    incarnation.note_secondary_ack(placed);
     if placed.is_pure_ack() {
-        return (Fate::Drop(Discard::Matched), None);
+        let contradiction = incarnation.urgent_contradiction(store, Side::Secondary, placed);
+        incarnation.note_urgent(Side::Secondary, placed);
+        return (Fate::Drop(Discard::Matched), contradiction);
     }
-    let contradiction = incarnation.contradiction_of(store, Side::Secondary, placed, ethernet);
+    let contradiction =
+        offers.or_else(|| incarnation.contradiction_of(store, Side::Secondary, placed, ethernet));
+    incarnation.note_urgent(Side::Secondary, placed);
     incarnation.note_end(Side::Secondary, placed);
     if placed.reset.is_some() {
         let answered = incarnation.reset_answered(Side::Secondary, placed);

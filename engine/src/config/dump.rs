@@ -54,6 +54,7 @@ fn json(shown: Shown) -> Json {
         Shown::Boolean(flag) => Json::from(flag),
         Shown::Text(text) => Json::from(text),
         Shown::List(items) => Json::from(items),
+        Shown::Words(words) => Json::from(words),
         Shown::Unset => Json::Null,
     }
 }

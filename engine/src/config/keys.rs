@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::address::{NOTIFY_SYNTAX, PORT_SYNTAX, PortAddress};
+use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
 use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
 use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis};
 use crate::compare::{AckPolicy, SecondarySequence};
@@ -49,6 +50,10 @@ const HOUR_MS: u64 = 3_600_000;
 const RUN_MODES: [(&str, RunMode); 2] = [("workers", RunMode::Workers), ("pipeline", RunMode::Pipeline)];
 const POLL_MODES: [(&str, PollMode); 2] = [("busy", PollMode::Busy), ("adaptive", PollMode::Adaptive)];
 const ACK_POLICIES: [(&str, AckPolicy); 2] = [("both", AckPolicy::Both), ("any", AckPolicy::Any)];
+const SYN_OPTIONS: [(&str, SynOptionsPolicy); 2] =
+    [("compare", SynOptionsPolicy::Compare), ("ignore", SynOptionsPolicy::Ignore)];
+const WINDOW_POLICIES: [(&str, WindowPolicy); 2] =
+    [("clamp", WindowPolicy::Clamp), ("ignore", WindowPolicy::Ignore)];
 const SEQUENCES: [(&str, SecondarySequence); 3] = [
     ("auto", SecondarySequence::Auto),
     ("translated", SecondarySequence::Translated),
@@ -61,7 +66,7 @@ const WORKERS: RangeInclusive<u64> = 1..=64;
 const MANY: RangeInclusive<u64> = 64..=4_194_304;
 
 /// Every key, in the order `dump-config` prints them.
-pub(super) static KEYS: [Key; 25] = [
+pub(super) static KEYS: [Key; 29] = [
     Key {
         name: "primary_in",
         meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
@@ -159,6 +164,34 @@ pub(super) static KEYS: [Key; 25] = [
         example: "\"both\"",
         set: |s, v| choice(v, &ACK_POLICIES).map(|policy| s.compare.ack_policy = policy),
         show: |s| Shown::word(&s.compare.ack_policy, &ACK_POLICIES),
+    },
+    Key {
+        name: "window_policy",
+        meaning: "\"clamp\": no window leaves that reaches beyond the secondary's; \"ignore\": windows are left alone",
+        example: "\"clamp\"",
+        set: |s, v| choice(v, &WINDOW_POLICIES).map(|policy| s.header_fields.window = policy),
+        show: |s| Shown::word(&s.header_fields.window, &WINDOW_POLICIES),
+    },
+    Key {
+        name: "window_grace",
+        meaning: "milliseconds a pure ACK waits for the secondary's window before it leaves with a lower one",
+        example: "20",
+        set: |s, v| millis(v, &(0..=HOUR_MS)).map(|grace| s.compare.window_grace = grace),
+        show: |s| s.compare.window_grace.into(),
+    },
+    Key {
+        name: "syn_options",
+        meaning: "\"compare\": MSS, window scale, SACK and timestamps that SYNs offer must be equal; \"ignore\": need not",
+        example: "\"compare\"",
+        set: |s, v| choice(v, &SYN_OPTIONS).map(|policy| s.header_fields.syn_options = policy),
+        show: |s| Shown::word(&s.header_fields.syn_options, &SYN_OPTIONS),
+    },
+    Key {
+        name: "ignore",
+        meaning: "header fields that do not count: mss, window-scale, sack-permitted, timestamps-permitted, urgent, window",
+        example: "[\"mss\", \"urgent\"]",
+        set: |s, v| fields(v).map(|ignored| s.header_fields.ignore = ignored),
+        show: |s| Shown::Words(words(s.header_fields.ignore)),
     },
     Key {
         name: "secondary_sequence",

@@ -7,6 +7,7 @@
 mod address;
 mod dump;
 mod error;
+mod header_fields;
 mod keys;
 mod load;
 mod settings;
@@ -18,6 +19,7 @@ mod value;
 pub use address::{AddressError, NotifyAddress, PortAddress};
 pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
+pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};
 pub use load::Sources;
 pub use settings::{
     CheckpointBackend, CheckpointSettings, CommitAfter, LimitSettings, PollMode, PortSettings, Ports,

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address::{NotifyAddress, PortAddress};
+use super::header_fields::HeaderFields;
 use crate::compare::CompareSettings;
 
 /// Which command the settings are for; it decides some defaults.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub ports: PortSettings,
     /// When a frame may leave.
     pub compare: CompareSettings,
+    /// Which header fields count; what [`compare`](Self::compare) ignores follows from it.
+    pub header_fields: HeaderFields,
     /// When a checkpoint is asked for and who is asked.
     pub checkpoint: CheckpointSettings,
     /// Threads and cores.
@@ -156,6 +159,7 @@ impl Settings {
         Self {
             ports: PortSettings::default(),
             compare: CompareSettings::default(),
+            header_fields: HeaderFields::default(),
             checkpoint: CheckpointSettings {
                 backend: CheckpointBackend::None,
                 min_interval: Duration::from_millis(100),

@@ -162,6 +162,7 @@ pub(super) enum Shown {
     Boolean(bool),
     Text(String),
     List(Vec<usize>),
+    Words(Vec<&'static str>),
     /// No value, and none is needed.
     Unset,
 }
@@ -202,6 +203,8 @@ impl fmt::Display for Shown {
             Self::Boolean(flag) => write!(f, "{flag}"),
             Self::Text(text) => f.write_str(&toml::Value::String(text.clone()).to_string()),
             Self::List(items) => write!(f, "{items:?}"),
+            // Plain words: Debug quotes them as TOML does.
+            Self::Words(words) => write!(f, "{words:?}"),
             Self::Unset => f.write_str("not set"),
         }
     }

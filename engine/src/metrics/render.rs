@@ -99,8 +99,13 @@ fn traffic(pairs: &[PairSnapshot]) -> Vec<Family> {
     );
     let mut verdicts =
         Family::counter("colo_compare_verdicts_total", "Decisions of the comparer, by protocol.");
+    let mut clamped = Family::counter(
+        "colo_window_clamped_total",
+        "Primary frames that left with a lower TCP window, because the secondary did not offer as much.",
+    );
     for one in pairs {
         let pair = ("pair", one.pair.as_str());
+        clamped.count(&[pair], one.window_clamped);
         for (side, counts) in sides(one) {
             let side = ("side", side);
             frames.count(&[pair, side], counts.frames);
@@ -118,7 +123,7 @@ fn traffic(pairs: &[PairSnapshot]) -> Vec<Family> {
             }
         }
     }
-    vec![frames, bytes, released, dropped, verdicts]
+    vec![frames, bytes, released, dropped, verdicts, clamped]
 }
 
 fn checkpoints(pairs: &[PairSnapshot]) -> Vec<Family> {

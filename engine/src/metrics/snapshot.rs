@@ -46,6 +46,8 @@ pub struct PairSnapshot {
     pub connections_refused: u64,
     /// Connections that we closed because the other end broke the protocol.
     pub peers_refused: u64,
+    /// Primary frames that left with a lower window, because the secondary did not offer as much.
+    pub window_clamped: u64,
     /// Times that a bound stopped the reading of an input.
     pub reading_stops: u64,
     /// Times that the books did not balance (received = released + held + dropped); must stay 0.

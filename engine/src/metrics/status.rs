@@ -76,6 +76,7 @@ fn pair(pair: &PairSnapshot) -> Value {
         "connections": pair.connections,
         "connections_refused": pair.connections_refused,
         "peers_refused": pair.peers_refused,
+        "window_clamped": pair.window_clamped,
         "reading_stops": pair.reading_stops,
         "invariant_violations": pair.invariant_violations,
     })

@@ -126,6 +126,7 @@ fn every_known_label_value_is_there_from_the_start() {
     expect("colo_release_latency_seconds_count", &[("why", &["matched", "ack", "flush"])]);
     expect("colo_connections_refused_total", &[]);
     expect("colo_peers_refused_total", &[]);
+    expect("colo_window_clamped_total", &[]);
     expect("colo_reading_stops_total", &[]);
     expect("colo_invariant_violations_total", &[]);
     expect("colo_mode_switches_total", &[("mode", &["colo"])]);

@@ -129,7 +129,7 @@ pub fn run(files: &Files, settings: VirtualSettings) -> Result<Summary, ReplayEr
             tracing::warn!("{} frames of {path} were not captured whole: capture with -s 0", side.snapped);
         }
     }
-    report.finish(engine.received(), engine.mismatches())
+    report.finish(engine.received(), engine.mismatches(), engine.window_clamped())
 }
 
 impl Input for &mut Side {

@@ -38,6 +38,8 @@ pub struct Summary {
     pub dropped: u64,
     /// Why they were dropped.
     pub dropped_by: BTreeMap<&'static str, u64>,
+    /// Primary frames that left with a lower window.
+    pub window_clamped: u64,
     /// Primary frames still held at the end.
     pub held: u64,
     /// Secondary frames still held at the end.
@@ -190,7 +192,12 @@ impl Report {
         self.write(&RequestLine { t_ns, event: "request", reason, flow, detail: cause.detail.into() })
     }
 
-    pub(super) fn finish(mut self, received: BySide<u64>, mismatches: u64) -> Result<Summary, ReplayError> {
+    pub(super) fn finish(
+        mut self,
+        received: BySide<u64>,
+        mismatches: u64,
+        window_clamped: u64,
+    ) -> Result<Summary, ReplayError> {
         if let Some(writer) = self.released.take() {
             writer.finish()?;
         }
@@ -206,6 +213,7 @@ impl Report {
             frames: Sides { primary: received.primary, secondary: received.secondary },
             released: self.releases.values().sum(),
             dropped: self.drops.values().sum(),
+            window_clamped,
             held: self.held.primary,
             held_secondary: self.held.secondary,
             release_latency_ns: Latency { p50: rank(50), p99: rank(99), max: rank(100) },

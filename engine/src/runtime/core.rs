@@ -150,6 +150,10 @@ impl Sink for CoreSink<'_> {
         }
     }
 
+    fn note_clamped(&mut self) {
+        self.counters.window_clamped += 1;
+    }
+
     fn ask(&mut self, cause: Cause) {
         if let Some(flow) = &cause.flow {
             let cells = verdict_cells(&mut self.counters.verdicts, flow.protocol());

@@ -142,6 +142,7 @@ fn add_counters(pair: &mut PairSnapshot, counters: &Counters) {
         sum.timeout += timeout;
     }
     pair.reading_stops += counters.reading_stops;
+    pair.window_clamped += counters.window_clamped;
     pair.connections += counters.connections;
     pair.invariant_violations += counters.violations;
 }

@@ -4,7 +4,7 @@ use etherparse::{
     Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice, ip_number,
 };
 
-use super::{Class, Extent, Packet, Segment, SeqNumber, TcpFlags, be16};
+use super::{Class, Extent, Packet, Segment, SeqNumber, TcpFlags, be16, ethertype};
 use crate::flow::{Addresses, FlowKey, Selector, VlanTags};
 
 const UDP_LITE: u8 = 136;
@@ -20,9 +20,24 @@ struct Carried<'a> {
     offset: usize,
 }
 
+/// Whether a packet came in one piece.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
 /// `None`: malformed.
 #[inline]
 pub(super) fn parse_v4(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<Packet> {
+    match carried_v4(ethernet, offset, vlan)? {
+        (carried, Whole::No) => Some(carried.datagram(Selector::Fragment)),
+        (carried, Whole::Yes) => carried.transport(),
+    }
+}
+
+#[inline(always)]
+fn carried_v4(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<(Carried<'_>, Whole)> {
     let packet = ethernet.get(offset..)?;
     let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
     let header_len = header.slice().len();
@@ -38,15 +53,20 @@ pub(super) fn parse_v4(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option
         bytes,
         offset: offset + header_len,
     };
-    if header.is_fragmenting_payload() {
-        return Some(carried.datagram(Selector::Fragment));
-    }
-    carried.transport()
+    Some((carried, if header.is_fragmenting_payload() { Whole::No } else { Whole::Yes }))
 }
 
 /// `None`: malformed.
 #[inline]
 pub(super) fn parse_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<Packet> {
+    match carried_v6(ethernet, offset, vlan)? {
+        (carried, Whole::No) => Some(carried.datagram(Selector::Fragment)),
+        (carried, Whole::Yes) => carried.transport(),
+    }
+}
+
+#[inline(always)]
+fn carried_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<(Carried<'_>, Whole)> {
     let packet = ethernet.get(offset..)?;
     let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
     let header_len = header.slice().len();
@@ -63,10 +83,22 @@ pub(super) fn parse_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option
         bytes,
         offset: offset + header_len + (payload.len() - bytes.len()),
     };
-    if extensions.is_fragmenting_payload() {
-        return Some(carried.datagram(Selector::Fragment));
+    Some((carried, if extensions.is_fragmenting_payload() { Whole::No } else { Whole::Yes }))
+}
+
+/// Where the TCP header of an unfragmented packet stands in its frame, and its length; the network layer starts at
+/// `offset`.
+pub(super) fn tcp_header(ethernet: &[u8], ethertype: u16, offset: usize) -> Option<Extent> {
+    let (carried, whole) = match ethertype {
+        ethertype::IPV4 => carried_v4(ethernet, offset, VlanTags::default())?,
+        ethertype::IPV6 => carried_v6(ethernet, offset, VlanTags::default())?,
+        _ => return None,
+    };
+    if whole == Whole::No || carried.protocol != ip_number::TCP.0 {
+        return None;
     }
-    carried.transport()
+    let header = TcpHeaderSlice::from_slice(carried.bytes).ok()?;
+    Some(Extent::new(carried.offset, header.slice().len()))
 }
 
 impl Carried<'_> {
@@ -102,6 +134,7 @@ impl Carried<'_> {
             seq: SeqNumber(header.sequence_number()),
             ack: header.ack().then(|| SeqNumber(header.acknowledgment_number())),
             flags,
+            window: header.window_size(),
             payload: Extent::new(self.offset + header_len, self.bytes.len() - header_len),
         };
         let ports = Selector::Ports { source: header.source_port(), destination: header.destination_port() };

@@ -5,13 +5,19 @@
 //! length: short frames are padded on the wire.
 
 mod ip;
+mod options;
 mod plain;
+mod rewrite;
 mod seq;
+mod tcp;
 
+pub use options::{Offered, SynOptions};
 pub use seq::{SeqNumber, SeqRange, SeqShift};
 
 use crate::flow::{FlowKey, VlanTags};
 pub(crate) use plain::Plain;
+pub(crate) use rewrite::{Rewritten, set_tcp_window};
+pub(crate) use tcp::{syn_options, urgent_pointer};
 
 /// Header fields outside IP, as byte ranges.
 mod field {
@@ -77,6 +83,7 @@ impl TcpFlags {
     const FIN: u8 = 0x01;
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
+    const URG: u8 = 0x20;
 
     /// From the flag byte of a TCP header.
     #[inline(always)]
@@ -96,10 +103,16 @@ impl TcpFlags {
         self.0 & Self::SYN != 0
     }
 
-    /// Whether it has SYN, FIN or RST.
+    /// Whether it has SYN, FIN, RST or URG: something beyond data and an acknowledgment.
     #[inline(always)]
-    pub fn opens_or_ends(self) -> bool {
-        self.0 & (Self::SYN | Self::FIN | Self::RST) != 0
+    pub fn is_eventful(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST | Self::URG) != 0
+    }
+
+    /// URG: the urgent pointer counts.
+    #[inline(always)]
+    pub fn urg(self) -> bool {
+        self.0 & Self::URG != 0
     }
 
     /// RST: reset the connection.
@@ -118,6 +131,8 @@ pub struct Segment {
     pub ack: Option<SeqNumber>,
     /// Control bits.
     pub flags: TcpFlags,
+    /// The window it offers, as it stands in the header: not scaled.
+    pub window: u16,
     /// Where the payload stands.
     pub payload: Extent,
 }

@@ -68,6 +68,7 @@ impl<'a> Plain<'a> {
             seq: SeqNumber(self.word(38)),
             ack: (flags & 0x10 != 0).then_some(SeqNumber(ack)),
             flags: TcpFlags::from_bits(flags),
+            window: self.half(48),
             payload: Extent::new(TRANSPORT + header, self.carried - header),
         })
     }

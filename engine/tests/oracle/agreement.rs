@@ -41,7 +41,7 @@ pub(crate) fn books_balance(case: &Case, log: &Log) {
             Verdict::Drop { frame, .. } | Verdict::Held { side: Side::Secondary, frame } => {
                 dropped[*frame] += 1;
             }
-            Verdict::Commit | Verdict::Request(_) => {}
+            Verdict::Commit | Verdict::Request(_) | Verdict::Clamped { .. } => {}
         }
     }
     assert!(left.iter().all(|times| *times == 1), "each primary frame once: {left:?}");

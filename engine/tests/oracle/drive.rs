@@ -10,16 +10,31 @@ use colo_engine::shard::ShardSettings;
 use colo_engine::side::{BySide, Side};
 use colo_engine::verdict::{Cause, Detail, MismatchKind};
 use colo_engine::virtual_time::{Event, Input, Recorder, VirtualSettings, VirtualTime};
+use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use pmd_tap::{Frame, Nanos};
 
 /// What happened, in words that the engine and the reference share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     Commit,
-    Release { frame: usize, why: &'static str },
-    Drop { frame: usize, why: &'static str },
+    Release {
+        frame: usize,
+        why: &'static str,
+    },
+    /// It left with this window instead of its own, and nothing else of it was changed.
+    Clamped {
+        frame: usize,
+        window: u16,
+    },
+    Drop {
+        frame: usize,
+        why: &'static str,
+    },
     Request(Why),
-    Held { side: Side, frame: usize },
+    Held {
+        side: Side,
+        frame: usize,
+    },
 }
 
 /// Why a checkpoint was asked for.
@@ -34,6 +49,7 @@ pub(crate) type Log = Vec<(u64, Verdict)>;
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const COMPARE_TIMEOUT_NS: u64 = 400 * MS;
+pub(crate) const WINDOW_GRACE_NS: u64 = 20 * MS;
 pub(crate) const REORDER_GRACE_NS: u64 = 20 * MS;
 pub(crate) const COMMIT_AFTER_NS: u64 = 5 * MS;
 
@@ -74,22 +90,52 @@ impl Input for Made {
     }
 }
 
-#[derive(Default)]
-struct Recorded(Log);
+struct Recorded {
+    log: Log,
+    /// The primary's frames as they came.
+    primary: Vec<Vec<u8>>,
+}
+
+impl Recorded {
+    /// The window that a frame left with, if it is another one than it came with. Its checksum must be right then.
+    fn clamped(&self, frame: usize, left: &Frame) -> Option<u16> {
+        let (before, after) = (&self.primary[frame], left.ethernet());
+        if before == after {
+            return None;
+        }
+        assert_eq!(before.len(), after.len());
+        let headers = PacketHeaders::from_ethernet_slice(after).unwrap();
+        let payload = headers.payload.slice();
+        let Some(TransportHeader::Tcp(tcp)) = headers.transport else { panic!("frame {frame} was changed") };
+        let right = match headers.net.unwrap() {
+            NetHeaders::Ipv4(ip, _) => tcp.calc_checksum_ipv4(&ip, payload),
+            NetHeaders::Ipv6(ip, _) => tcp.calc_checksum_ipv6(&ip, payload),
+            NetHeaders::Arp(_) => panic!("frame {frame} was changed"),
+        };
+        assert_eq!(tcp.checksum, right.unwrap(), "frame {frame} left with a wrong checksum");
+        Some(tcp.window_size)
+    }
+}
 
 impl Recorder for Recorded {
     type Error = Infallible;
 
-    fn record(&mut self, at: Nanos, event: Event, _: Option<&Frame>) -> Result<(), Infallible> {
+    fn record(&mut self, at: Nanos, event: Event, left: Option<&Frame>) -> Result<(), Infallible> {
         let index = |ordinal: u64| usize::try_from(ordinal).unwrap();
         let verdict = match event {
-            Event::Release { frame, why, .. } => Verdict::Release { frame: index(frame), why: why.label() },
+            Event::Release { frame, why, .. } => {
+                let frame = index(frame);
+                if let Some(window) = self.clamped(frame, left.unwrap()) {
+                    self.log.push((at.0, Verdict::Clamped { frame, window }));
+                }
+                Verdict::Release { frame, why: why.label() }
+            }
             Event::Drop { frame, why } => Verdict::Drop { frame: index(frame), why: why.label() },
             Event::Request(cause) => Verdict::Request(why(&cause)),
             Event::Commit => Verdict::Commit,
             Event::Held { side, frame } => Verdict::Held { side, frame: index(frame) },
         };
-        self.0.push((at.0, verdict));
+        self.log.push((at.0, verdict));
         Ok(())
     }
 }
@@ -112,8 +158,9 @@ fn why(cause: &Cause) -> Why {
 /// Runs the engine over both sides' frames.
 pub(crate) fn engine(settings: VirtualSettings, frames: BySide<Frames>) -> Log {
     let mut engine = VirtualTime::new(settings).unwrap();
-    let mut recorded = Recorded::default();
+    let originals = frames.primary.iter().map(|(_, bytes)| bytes.clone()).collect();
+    let mut recorded = Recorded { log: Log::new(), primary: originals };
     let inputs = BySide { primary: Made(frames.primary), secondary: Made(frames.secondary) };
     let Ok(()) = engine.run(inputs, &mut recorded);
-    recorded.0
+    recorded.log
 }

@@ -7,7 +7,7 @@ use colo_engine::side::{BySide, Side};
 use proptest::prelude::*;
 
 use crate::drive::MS;
-use crate::traffic::{Flow, Ip, Numbering, Segment, Sent, What};
+use crate::traffic::{Flow, Ip, Numbering, Offer, Segment, Sent, What};
 
 /// A whole case: flows, and what each side sends, in order of time.
 #[derive(Clone)]
@@ -31,11 +31,18 @@ impl fmt::Debug for Case {
                 match &sent.what {
                     What::Datagram(payload) => writeln!(f, "{payload:02x?}")?,
                     What::Segment(segment) => {
-                        let Segment { start, syn, fin, ack, payload, .. } = segment;
+                        let Segment { start, syn, fin, ack, payload, window, urgent, offer, .. } = segment;
                         let flags = [(*syn, " SYN"), (*fin, " FIN")];
                         let flags: String =
                             flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-                        writeln!(f, "{start}+{}{flags} ack {ack:?} {payload:02x?}", payload.len())?;
+                        if *syn {
+                            write!(f, "{offer:?} ")?;
+                        }
+                        let len = payload.len();
+                        writeln!(
+                            f,
+                            "{start}+{len}{flags} ack {ack:?} window {window} urgent {urgent:?} {payload:02x?}"
+                        )?;
                     }
                 }
             }
@@ -63,6 +70,7 @@ struct Step {
     gap_us: u64,
     late_us: u64,
     padding: usize,
+    window: u16,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -74,8 +82,10 @@ fn step() -> impl Strategy<Value = Step> {
         prop_oneof![4 => Just(0_u64), 8 => 1_u64..3_000, 1 => 3_000_u64..120_000, 1 => 380_000_u64..450_000];
     let late_us = prop_oneof![12 => Just(0_u64), 3 => 1_u64..8_000, 1 => 300_000_u64..500_000];
     let acks = prop_oneof![2 => Just(0_u32), 1 => 1_u32..40];
-    (what, 1_usize..70, 1_usize..90, acks, gap_us, late_us, 0_usize..8).prop_map(
-        |(what, len, back, acks, gap_us, late_us, padding)| Step {
+    let window =
+        prop_oneof![8 => Just(40_u16), 2 => Just(41), 2 => 20_u16..80, 1 => Just(0), 1 => any::<u16>()];
+    (what, 1_usize..70, 1_usize..90, acks, gap_us, late_us, 0_usize..8, window).prop_map(
+        |(what, len, back, acks, gap_us, late_us, padding, window)| Step {
             what,
             len,
             back,
@@ -83,17 +93,22 @@ fn step() -> impl Strategy<Value = Step> {
             gap_us,
             late_us,
             padding,
+            window,
         },
     )
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
     /// The secondary's stream has another byte there.
     Byte(usize),
     /// The secondary's stream ends that much earlier.
     Shorter(usize),
+    /// The secondary's SYN offers something else.
+    Offer,
+    /// One side does not announce its urgent positions.
+    Calm(Side),
     /// A side sends a byte again, another one.
     Again(Side, usize, u64),
 }
@@ -114,6 +129,10 @@ struct Script {
     start_us: [u64; 2],
     fin: Option<Step>,
     fault: Fault,
+    offers: [Offer; 2],
+    syn_window: u16,
+    /// Behind the bytes that are urgent, lowest first.
+    urgent: Vec<usize>,
 }
 
 fn near_the_wrap() -> impl Strategy<Value = u32> {
@@ -133,14 +152,25 @@ fn flow() -> impl Strategy<Value = Flow> {
     )
 }
 
+fn offer() -> impl Strategy<Value = Offer> {
+    let scale = prop_oneof![Just(None), Just(Some(0_u8)), Just(Some(1)), Just(Some(3)), Just(Some(14))];
+    (prop::option::of(1460_u16..1462), scale, any::<bool>(), any::<bool>())
+        .prop_map(|(mss, scale, sack, timestamps)| Offer { mss, scale, sack, timestamps })
+}
+
 fn script() -> impl Strategy<Value = Script> {
     let opening =
         prop_oneof![3 => Just(Opening::Passive), 1 => Just(Opening::Active), 1 => Just(Opening::MidStream)];
     let steps = || prop::collection::vec(step(), 0..14);
     let start_us = [0_u64..3_000, 0_u64..6_000];
     let bytes = prop::collection::vec(any::<u8>(), 0..260);
-    (flow(), opening, bytes, [steps(), steps()], start_us, prop::option::of(step())).prop_map(
-        |(flow, opening, bytes, steps, start_us, fin)| Script {
+    let urgent = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => prop::collection::btree_set(1_usize..200, 1..3).prop_map(|set| set.into_iter().collect()),
+    ];
+    let syn = ([offer(), offer()], prop_oneof![Just(600_u16), any::<u16>()], urgent);
+    (flow(), opening, bytes, [steps(), steps()], start_us, prop::option::of(step()), syn).prop_map(
+        |(flow, opening, bytes, steps, start_us, fin, (offers, syn_window, urgent))| Script {
             flow,
             opening,
             bytes,
@@ -148,6 +178,9 @@ fn script() -> impl Strategy<Value = Script> {
             start_us,
             fin,
             fault: Fault::None,
+            offers,
+            syn_window,
+            urgent,
         },
     )
 }
@@ -189,10 +222,14 @@ impl Script {
             at_us: self.start_us[place],
             flow,
             sent: Vec::new(),
+            urgent: if self.fault == Fault::Calm(side) { Vec::new() } else { self.urgent.clone() },
         };
         if self.opening != Opening::MidStream {
             let ack = (self.opening == Opening::Passive).then_some(0);
-            sender.emit(Segment { syn: true, start: -1, ack, ..Segment::default() }, 0);
+            let differs = side == Side::Secondary && self.fault == Fault::Offer;
+            let offer = self.offers[usize::from(differs)];
+            let window = self.syn_window;
+            sender.emit(Segment { syn: true, start: -1, ack, offer, window, ..Segment::default() }, 0);
         }
         for step in &self.steps[place] {
             sender.take(step);
@@ -220,6 +257,7 @@ struct Sender {
     at_us: u64,
     flow: usize,
     sent: Vec<Sent>,
+    urgent: Vec<usize>,
 }
 
 impl Sender {
@@ -231,7 +269,11 @@ impl Sender {
     fn segment(&self, from: usize, to: usize, step: &Step) -> Segment {
         let payload = self.bytes.get(from..to).unwrap_or_default().to_vec();
         let start = i64::try_from(from).unwrap();
-        Segment { start, payload, ack: Some(self.ack), padding: step.padding, ..Segment::default() }
+        let (ack, padding, window) = (Some(self.ack), step.padding, step.window);
+        // As stacks do: the next urgent position that was written, from every segment before it.
+        let next = self.urgent.iter().find(|position| **position > from && **position <= self.bytes.len());
+        let urgent = next.map(|position| u16::try_from(position - from).unwrap());
+        Segment { start, payload, ack, padding, window, urgent, ..Segment::default() }
     }
 
     fn take(&mut self, step: &Step) {
@@ -247,6 +289,7 @@ impl Sender {
             Move::KeepAlive => {
                 let mut segment = self.segment(self.cursor, self.cursor, step);
                 segment.start -= 1;
+                segment.urgent = None;
                 segment
             }
         };
@@ -290,6 +333,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         4 => Just(Fault::None),
         2 => (0_usize..260).prop_map(Fault::Byte),
         1 => (1_usize..40).prop_map(Fault::Shorter),
+        1 => Just(Fault::Offer),
+        1 => side.clone().prop_map(Fault::Calm),
         1 => (side, 0_usize..200, 0_u64..20_000).prop_map(|(side, at, late)| Fault::Again(side, at, late)),
     ]
 }

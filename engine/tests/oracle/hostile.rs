@@ -260,7 +260,7 @@ fn books_balance(traffic: &[Made], log: &Log) {
             Verdict::Drop { frame, .. } | Verdict::Held { side: Side::Secondary, frame } => {
                 secondary[*frame] += 1;
             }
-            Verdict::Commit | Verdict::Request(_) => {}
+            Verdict::Commit | Verdict::Request(_) | Verdict::Clamped { .. } => {}
         }
     }
     assert!(primary.iter().chain(&secondary).all(|times| *times == 1), "{primary:?} {secondary:?}");

@@ -63,7 +63,8 @@ impl FlowState {
     fn grace_due(&self) -> Option<u64> {
         match &self.compared {
             Compared::Datagrams(datagrams) => datagrams.grace_due(),
-            Compared::Nothing | Compared::Tcp(_) => None,
+            Compared::Tcp(tcp) => tcp.grace_due(),
+            Compared::Nothing => None,
         }
     }
 }
@@ -142,10 +143,17 @@ impl Reference {
         }
         let mut mismatches = Vec::new();
         for flow in &mut self.flows {
-            if flow.grace_due().is_some_and(|due| due <= now_ns)
-                && let Compared::Datagrams(datagrams) = &mut flow.compared
-            {
-                mismatches.push(datagrams.report_mismatch());
+            if flow.grace_due().is_none_or(|due| due > now_ns) {
+                continue;
+            }
+            match &mut flow.compared {
+                Compared::Datagrams(datagrams) => mismatches.push(datagrams.report_mismatch()),
+                Compared::Tcp(tcp) => {
+                    let mut decided = Decided::default();
+                    tcp.release(now_ns, &mut decided);
+                    self.log.extend(decided.verdicts.into_iter().map(|verdict| (now_ns, verdict)));
+                }
+                Compared::Nothing => {}
             }
         }
         mismatches.sort_by_key(|why| match why {

@@ -1,7 +1,7 @@
 //! Traffic as the reference comparer sees it, by stream offset, and the frames that the engine sees instead.
 
 use colo_engine::side::{BySide, Side};
-use etherparse::PacketBuilder;
+use etherparse::{PacketBuilder, TcpOptionElement};
 
 /// How a flow's frames are built.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +44,30 @@ pub(crate) enum What {
     Datagram(Vec<u8>),
 }
 
+/// What a SYN offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) mss: Option<u16>,
+    pub(crate) scale: Option<u8>,
+    pub(crate) sack: bool,
+    pub(crate) timestamps: bool,
+}
+
+impl Offer {
+    pub(crate) const PLAIN: Self = Self { mss: None, scale: None, sack: false, timestamps: false };
+
+    fn elements(self) -> Vec<TcpOptionElement> {
+        let mut elements = vec![TcpOptionElement::Noop];
+        elements.extend(self.mss.map(TcpOptionElement::MaximumSegmentSize));
+        elements.extend(self.sack.then_some(TcpOptionElement::SelectiveAcknowledgementPermitted));
+        elements.extend(self.timestamps.then_some(TcpOptionElement::Timestamp(5, 6)));
+        elements.extend(self.scale.map(TcpOptionElement::WindowScale));
+        elements
+    }
+}
+
 /// A TCP segment by stream offset: the SYN is at -1, the first byte at 0. `ack` counts from the client's SYN.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) start: i64,
     pub(crate) syn: bool,
@@ -54,9 +76,36 @@ pub(crate) struct Segment {
     pub(crate) ack: Option<u32>,
     /// Bytes beyond the IP packet.
     pub(crate) padding: usize,
+    /// The window field.
+    pub(crate) window: u16,
+    /// The urgent pointer, with URG.
+    pub(crate) urgent: Option<u16>,
+    /// With SYN.
+    pub(crate) offer: Offer,
+}
+
+impl Default for Segment {
+    fn default() -> Self {
+        Self {
+            start: 0,
+            syn: false,
+            payload: Vec::new(),
+            fin: false,
+            ack: None,
+            padding: 0,
+            window: 512,
+            urgent: None,
+            offer: Offer::PLAIN,
+        }
+    }
 }
 
 impl Segment {
+    /// The offset that it announces as urgent.
+    pub(crate) fn urgent_at(&self) -> Option<i64> {
+        self.urgent.map(|pointer| self.start + i64::from(pointer))
+    }
+
     pub(crate) fn data(start: i64, payload: &[u8]) -> Self {
         Self { start, payload: payload.to_vec(), ack: Some(0), ..Self::default() }
     }
@@ -96,12 +145,15 @@ impl Flow {
                 ip.udp(self.port, 5353).write(&mut frame, payload).unwrap();
             }
             What::Segment(segment) => {
-                let mut tcp = ip.tcp(self.port, 4242, self.number(side, segment), 512);
+                let mut tcp = ip.tcp(self.port, 4242, self.number(side, segment), segment.window);
                 if let Some(ack) = segment.ack {
                     tcp = tcp.ack(self.client_isn.wrapping_add(1).wrapping_add(ack));
                 }
                 if segment.syn {
-                    tcp = tcp.syn();
+                    tcp = tcp.syn().options(&segment.offer.elements()).unwrap();
+                }
+                if let Some(pointer) = segment.urgent {
+                    tcp = tcp.urg(pointer);
                 }
                 if segment.fin {
                     tcp = tcp.fin();

@@ -1,12 +1,12 @@
 //! One TCP connection by stream offset: which positions each side has sent, with which bytes, in which frame.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use colo_engine::side::{BySide, Side};
 
 use super::{Decided, Waiting};
-use crate::drive::{Verdict, Why};
-use crate::traffic::Segment;
+use crate::drive::{Verdict, WINDOW_GRACE_NS, Why};
+use crate::traffic::{Offer, Segment};
 
 /// A position that a side has sent.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,12 @@ struct Stream {
     first: Option<i64>,
     sent: BTreeMap<i64, Position>,
     ack: Option<u32>,
+    /// Highest right edge, counted as acks are.
+    edge: Option<u64>,
+    /// What its first SYN offered.
+    offer: Option<Offer>,
+    /// Every offset it has announced as urgent.
+    urgent: BTreeSet<i64>,
     fin: Option<i64>,
 }
 
@@ -43,8 +49,14 @@ impl Stream {
         self.floor.is_some_and(|floor| (floor..end).all(|position| self.sent.contains_key(&position)))
     }
 
-    fn note_ack(&mut self, ack: Option<u32>) {
+    fn note_ack(&mut self, ack: Option<u32>, edge: Option<u64>) {
         self.ack = self.ack.max(ack);
+        self.edge = self.edge.max(edge);
+    }
+
+    /// Whether everything before a position was sent.
+    fn has_passed(&self, position: i64) -> bool {
+        self.floor.is_some() && (position <= self.floor.unwrap() || self.is_contiguous_to(position))
     }
 }
 
@@ -76,8 +88,10 @@ pub(crate) struct Tcp {
     secondary_first: Option<i64>,
     contradiction: Option<i64>,
     committed: Option<(i64, Option<u32>)>,
+    /// The secondary's first SYN was compared.
+    syn_judged: bool,
     /// Acks of the secondary above the primary's at the commit.
-    acks_ahead: Vec<u32>,
+    acks_ahead: Vec<(u32, u64)>,
 }
 
 struct Contradiction {
@@ -88,18 +102,62 @@ struct Contradiction {
 
 impl Tcp {
     pub(crate) fn arrive(&mut self, side: Side, arrived: Waiting<Segment>, decided: &mut Decided) {
+        let now_ns = arrived.at_ns;
         match side {
             Side::Primary => self.primary(arrived, decided),
             Side::Secondary if self.streams.primary.floor.is_none() => self.unplaced(arrived, decided),
             Side::Secondary => self.secondary(arrived, decided),
         }
+        self.release(now_ns, decided);
+    }
+
+    /// Lets go what may leave.
+    pub(crate) fn release(&mut self, now_ns: u64, decided: &mut Decided) {
         while let Some(head) = self.held_primary.first()
             && self.may_leave(&head.what)
         {
-            let why = if head.what.positions().is_empty() { "ack" } else { "matched" };
-            decided.verdicts.push(Verdict::Release { frame: head.frame, why });
+            let pure_ack = head.what.positions().is_empty();
+            let window = self.clamped_window(&head.what);
+            if window.is_some() && pure_ack && now_ns < head.at_ns + WINDOW_GRACE_NS {
+                return;
+            }
+            let (frame, why) = (head.frame, if pure_ack { "ack" } else { "matched" });
+            // An edge may lie beyond by less than what a scaled window can say.
+            if let Some(window) = window.filter(|window| *window != head.what.window) {
+                decided.verdicts.push(Verdict::Clamped { frame, window });
+            }
+            decided.verdicts.push(Verdict::Release { frame, why });
             self.held_primary.remove(0);
         }
+    }
+
+    /// When the oldest frame leaves with a lower window.
+    pub(crate) fn grace_due(&self) -> Option<u64> {
+        let head = self.held_primary.first()?;
+        let waits = head.what.positions().is_empty() && self.may_leave(&head.what);
+        (waits && self.clamped_window(&head.what).is_some()).then_some(head.at_ns + WINDOW_GRACE_NS)
+    }
+
+    /// How a side's windows are scaled: as its SYN says, or the other's if it was not seen.
+    fn scale(&self, side: Side) -> u8 {
+        let offer = self.streams[side].offer.or(self.streams[side.other()].offer);
+        offer.and_then(|offer| offer.scale).unwrap_or(0)
+    }
+
+    fn edge(&self, side: Side, segment: &Segment) -> Option<u64> {
+        let scale = if segment.syn { 0 } else { self.scale(side) };
+        segment.ack.map(|ack| u64::from(ack) + (u64::from(segment.window) << scale))
+    }
+
+    /// The window that the secondary offers, if a primary segment offers more.
+    fn clamped_window(&self, segment: &Segment) -> Option<u16> {
+        let (edge, limit) = (self.edge(Side::Primary, segment)?, self.streams.secondary.edge?);
+        if edge <= limit {
+            return None;
+        }
+        let scale = if segment.syn { 0 } else { self.scale(Side::Primary) };
+        let room = limit.saturating_sub(u64::from(segment.ack?)) >> scale;
+        Some(u16::try_from(room).unwrap())
     }
 
     /// The release rule.
@@ -111,7 +169,7 @@ impl Tcp {
         let bytes = segment.positions().is_empty() || secondary.is_contiguous_to(segment.end());
         let uncontradicted = self.contradiction.is_none_or(|at| segment.end() <= at);
         let acks = segment.ack.is_none_or(|ack| secondary.ack.is_some_and(|acked| ack <= acked));
-        bytes && uncontradicted && acks
+        bytes && uncontradicted && acks && self.urgent_agreed(segment)
     }
 
     fn primary(&mut self, arrived: Waiting<Segment>, decided: &mut Decided) {
@@ -130,7 +188,15 @@ impl Tcp {
         if unjoined && !segment.positions().is_empty() {
             self.streams.primary.floor = self.streams.primary.floor.min(Some(segment.start));
         }
-        self.note_primary_ack(segment.ack);
+        self.note_primary_ack(segment);
+        if segment.syn {
+            self.streams.primary.offer.get_or_insert(segment.offer);
+        }
+        if segment.positions().is_empty() {
+            let contradiction = self.urgent_contradiction(Side::Primary, segment);
+            self.streams.primary.urgent.extend(segment.urgent_at());
+            self.report(contradiction.as_ref(), Side::Primary, *frame, decided);
+        }
         if !segment.positions().is_empty() && !self.is_below_start(segment) {
             let contradiction = self.contradiction_of(Side::Primary, segment);
             self.meet_partners(segment, decided);
@@ -183,7 +249,11 @@ impl Tcp {
     /// Nothing tells yet where it belongs.
     fn unplaced(&mut self, arrived: Waiting<Segment>, decided: &mut Decided) {
         let Waiting { frame, at_ns, what: segment } = arrived;
-        self.streams.secondary.note_ack(segment.ack);
+        if segment.syn {
+            self.streams.secondary.offer.get_or_insert(segment.offer);
+        }
+        let edge = self.edge(Side::Secondary, &segment);
+        self.streams.secondary.note_ack(segment.ack, edge);
         if !segment.syn {
             self.secondary_first.get_or_insert(segment.start);
         }
@@ -204,11 +274,15 @@ impl Tcp {
         {
             return decided.verdicts.push(drop("stale"));
         }
-        self.note_secondary_ack(segment.ack);
+        let offers = self.offers_differ(&segment);
+        self.note_secondary_ack(&segment);
         if empty {
+            let contradiction = self.urgent_contradiction(Side::Secondary, &segment);
+            self.streams.secondary.urgent.extend(segment.urgent_at());
+            self.report(contradiction.as_ref(), Side::Secondary, frame, decided);
             return decided.verdicts.push(drop("matched"));
         }
-        let contradiction = self.contradiction_of(Side::Secondary, &segment);
+        let contradiction = offers.or_else(|| self.contradiction_of(Side::Secondary, &segment));
         let contradicted = contradiction.is_some();
         let [primary, secondary] = [&self.streams.primary, &self.streams.secondary];
         let new: Vec<i64> = segment.positions().into_iter().map(|(position, _)| position).collect();
@@ -247,26 +321,73 @@ impl Tcp {
             }
         }
         stream.fin = stream.fin.or(segment.fin_at());
+        stream.urgent.extend(segment.urgent_at());
     }
 
-    fn note_primary_ack(&mut self, ack: Option<u32>) {
-        self.streams.primary.note_ack(ack);
+    /// The first SYNs of both sides.
+    fn offers_differ(&mut self, segment: &Segment) -> Option<Contradiction> {
+        if !segment.syn || self.syn_judged || self.committed.is_some() {
+            return None;
+        }
+        self.syn_judged = true;
+        let offer = *self.streams.secondary.offer.get_or_insert(segment.offer);
+        let differs = self.streams.primary.offer.is_some_and(|primary| primary != offer);
+        let with = self.holder(Side::Primary, segment.start).map(|(_, frame)| (Side::Primary, frame));
+        differs.then_some(Contradiction { kind: "syn-options", at: segment.start, with })
+    }
+
+    /// The other side must announce it, too, or have passed it without anybody objecting.
+    fn urgent_agreed(&self, segment: &Segment) -> bool {
+        let secondary = &self.streams.secondary;
+        segment.urgent_at().is_none_or(|position| {
+            let announced = secondary.urgent.contains(&position) || secondary.has_passed(position);
+            announced && self.contradiction.is_none_or(|at| position <= at)
+        })
+    }
+
+    /// An urgent position that one side announces and the other passes in silence: the lowest that this segment makes so.
+    fn urgent_contradiction(&self, side: Side, segment: &Segment) -> Option<Contradiction> {
+        let (own, other) = (&self.streams[side], &self.streams[side.other()]);
+        let announced = segment.urgent_at();
+        let mut after = own.clone();
+        for (position, byte) in segment.positions() {
+            after.sent.entry(position).or_insert(Position { byte, frame: 0 });
+        }
+        let denied = announced
+            .into_iter()
+            .filter(|at| !own.has_passed(*at) && other.has_passed(*at) && !other.urgent.contains(at));
+        let passed = other.urgent.iter().copied().filter(|at| {
+            let silent = !own.urgent.contains(at) && announced != Some(*at);
+            silent && !own.has_passed(*at) && after.has_passed(*at)
+        });
+        let position = denied.chain(passed).min()?;
+        let with = self.holder(side.other(), position - 1).map(|(_, frame)| (side.other(), frame));
+        Some(Contradiction { kind: "urgent", at: position - 1, with })
+    }
+
+    fn note_primary_ack(&mut self, segment: &Segment) {
+        let edge = self.edge(Side::Primary, segment);
+        self.streams.primary.note_ack(segment.ack, edge);
         let highest = self.streams.primary.ack;
-        let (count, ahead) = self.acks_ahead.iter().partition(|ack| Some(**ack) <= highest);
+        let (count, ahead) = self.acks_ahead.iter().partition(|(ack, _)| Some(*ack) <= highest);
         self.acks_ahead = ahead;
-        let count: Vec<u32> = count;
-        self.streams.secondary.note_ack(count.into_iter().max());
+        let count: Vec<(u32, u64)> = count;
+        for (ack, edge) in count {
+            self.streams.secondary.note_ack(Some(ack), Some(edge));
+        }
     }
 
-    fn note_secondary_ack(&mut self, ack: Option<u32>) {
+    fn note_secondary_ack(&mut self, segment: &Segment) {
+        let ack = segment.ack;
+        let edge = self.edge(Side::Secondary, segment);
         if let Some((_, Some(committed))) = self.committed
             && let Some(ack) = ack
             && ack > committed
             && Some(ack) > self.streams.primary.ack
         {
-            self.acks_ahead.push(ack);
+            self.acks_ahead.push((ack, edge.unwrap()));
         } else {
-            self.streams.secondary.note_ack(ack);
+            self.streams.secondary.note_ack(ack, edge);
         }
     }
 
@@ -294,7 +415,9 @@ impl Tcp {
             }
         }
         let with = |at| self.holder(side.other(), at).map(|(_, frame)| (side.other(), frame));
-        self.end_contradiction(side, segment).map(|(kind, at)| Contradiction { kind, at, with: with(at) })
+        let end = self.end_contradiction(side, segment);
+        let end = end.map(|(kind, at)| Contradiction { kind, at, with: with(at) });
+        end.or_else(|| self.urgent_contradiction(side, segment))
     }
 
     /// A FIN here, and something else or something beyond there.
@@ -327,7 +450,11 @@ impl Tcp {
             Some((of, frame)) if of == wanted => Some(frame),
             _ => None,
         };
-        let offset = at - self.origin;
+        let offset = match kind {
+            "syn-options" => 0,
+            "urgent" => at + 1 - self.origin,
+            _ => at - self.origin,
+        };
         let [primary, secondary] = [of(Side::Primary), of(Side::Secondary)];
         decided.causes.push(Why::Mismatch { kind, offset, primary, secondary });
     }
@@ -342,8 +469,8 @@ impl Tcp {
             *self = Self::default();
             return flushed;
         };
-        let Stream { ack, fin, .. } = self.streams.primary;
-        let copy = Stream { floor: Some(top), first: None, sent: BTreeMap::new(), ack, fin };
+        let Stream { ack, fin, edge, offer, .. } = self.streams.primary;
+        let copy = Stream { floor: Some(top), ack, fin, edge, offer, ..Stream::default() };
         self.streams = BySide { primary: copy.clone(), secondary: copy };
         self.committed = Some((top, ack));
         self.acks_ahead.clear();

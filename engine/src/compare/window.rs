@@ -1,0 +1,52 @@
+//! The window rule: no right edge leaves that the secondary has not offered.
+//!
+//! A right edge is an acknowledgment number and the window behind it, scaled (RFC 7323 section 2.3). This says where
+//! edges lie and how far a window reaches beyond them; whether a frame waits for that is the release rule's part.
+
+use super::incarnation::Incarnation;
+use super::{CompareSettings, Field};
+use crate::held::Placed;
+use crate::wire::SeqNumber;
+
+/// How much lower a window must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clamp {
+    /// The window field that fits.
+    pub(crate) window: u16,
+}
+
+/// The right edge of a segment's window. A SYN's is not scaled (RFC 7323 section 2.2), a reset has none.
+#[inline(always)]
+pub(super) fn edge_of(placed: &Placed, ack: SeqNumber, scale: u8) -> SeqNumber {
+    if placed.reset.is_some() {
+        return ack;
+    }
+    let scale = if placed.is_syn() { 0 } else { scale };
+    ack + (u32::from(placed.window) << scale)
+}
+
+impl Incarnation {
+    /// What a primary segment's window must be lowered to; `None`: it may stay.
+    #[inline(always)]
+    pub(crate) fn clamp(&self, settings: &CompareSettings, placed: &Placed) -> Option<Clamp> {
+        let ack = placed.ack?;
+        let secondary = &self.streams.secondary;
+        let limit = secondary.edge;
+        let beyond = limit.is_before(edge_of(placed, ack, self.streams.primary.scale));
+        if !beyond || secondary.ack.is_none() || placed.reset.is_some() || settings.ignored.has(Field::Window)
+        {
+            return None;
+        }
+        let scale = if placed.is_syn() { 0 } else { self.streams.primary.scale };
+        Some(Clamp::to(limit, ack, scale))
+    }
+}
+
+impl Clamp {
+    #[cold]
+    fn to(limit: SeqNumber, ack: SeqNumber, scale: u8) -> Self {
+        // Lower than the window that was there, so it fits.
+        let room = u32::try_from(limit.past(ack)).unwrap_or(0) >> scale;
+        Self { window: u16::try_from(room).unwrap_or(u16::MAX) }
+    }
+}
