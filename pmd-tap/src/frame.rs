@@ -1,7 +1,7 @@
 //! One frame: an owning handle to a slot of a pool.
 
 use crate::Nanos;
-use crate::sys::RawSlot;
+use crate::sys::{RawSlot, SlotHeader};
 
 /// Length of the virtio-net header in front of a frame, as its port announced it.
 ///
@@ -36,6 +36,9 @@ impl VirtioHeader {
 ///
 /// Eight bytes, owning, `Send`, not `Clone`: wherever it goes there is one of it. Dropping it sends the slot home;
 /// the core that owns the pool does the same faster with [`FramePool::recycle`](crate::FramePool::recycle).
+///
+/// A frame may have others behind it, a chain of *followers*, which go where it goes and home when it does. An
+/// *assembled* frame was made from its followers: it is there to be read and never leaves itself.
 #[derive(Debug)]
 pub struct Frame {
     slot: RawSlot,
@@ -50,6 +53,16 @@ impl Frame {
 
     pub(crate) fn into_slot(self) -> RawSlot {
         self.slot
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self) -> &SlotHeader {
+        self.slot.header()
+    }
+
+    #[inline(always)]
+    pub(crate) fn header_mut(&mut self) -> &mut SlotHeader {
+        self.slot.header_mut()
     }
 
     /// Everything, virtio header included.
@@ -96,6 +109,17 @@ impl Frame {
         };
         space.copy_from_slice(bytes);
         self.slot.header_mut().len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        true
+    }
+
+    /// Makes it so many bytes long; what is new is stale content. Returns false, leaving the frame alone, if that is more
+    /// than the capacity.
+    #[must_use]
+    pub fn set_len(&mut self, len: usize) -> bool {
+        if len > self.capacity() {
+            return false;
+        }
+        self.slot.header_mut().len = u32::try_from(len).unwrap_or(u32::MAX);
         true
     }
 

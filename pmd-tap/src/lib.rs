@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 mod burst;
+mod chain;
 mod chardev;
 mod clock;
 mod frame;

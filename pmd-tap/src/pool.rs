@@ -111,6 +111,7 @@ impl FramePool {
         self.free_count -= 1;
         let mut frame = Frame::from_slot(slot.issue());
         frame.set_virtio_header(VirtioHeader::NONE);
+        frame.header_mut().completed = None;
         Some(frame)
     }
 

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::Nanos;
+use crate::{Frame, Nanos};
 
 /// What stands in front of every slot's bytes: one cache line.
 #[repr(C, align(64))]
@@ -20,6 +20,10 @@ pub(crate) struct SlotHeader {
     pub(crate) virtio_len: u32,
     pub(crate) arrival: Nanos,
     pub(crate) ordinal: u64,
+    /// The first of the frames that stand behind this one; each has the next.
+    pub(crate) next: Option<Frame>,
+    /// When the last of what an assembled frame was made from arrived; `None`: it is a frame as it came.
+    pub(crate) completed: Option<Nanos>,
 }
 
 /// Bytes of a slot that its header takes.
@@ -111,6 +115,8 @@ impl Slots {
                         virtio_len: 0,
                         arrival: Nanos::ZERO,
                         ordinal: 0,
+                        next: None,
+                        completed: None,
                     });
                 }
                 FreeSlot { header }
@@ -136,7 +142,10 @@ impl Slots {
 
     /// Turns a frame's slot into a free one if it belongs here; otherwise drops it, which sends it to its own home.
     #[inline(always)]
-    pub(crate) fn retire(&self, slot: RawSlot) -> Option<FreeSlot> {
+    pub(crate) fn retire(&self, mut slot: RawSlot) -> Option<FreeSlot> {
+        if slot.header().next.is_some() {
+            slot.send_followers_home();
+        }
         if slot.header().home == self.home {
             let header = slot.header;
             std::mem::forget(slot);
@@ -229,8 +238,23 @@ impl RawSlot {
     }
 }
 
+impl RawSlot {
+    /// Sends home what stands behind it: one after the other, as a chain may be longer than a stack is deep.
+    #[cold]
+    fn send_followers_home(&mut self) {
+        let mut next = self.header_mut().next.take();
+        while let Some(frame) = next {
+            let mut slot = frame.into_slot();
+            next = slot.header_mut().next.take();
+        }
+    }
+}
+
 impl Drop for RawSlot {
     fn drop(&mut self) {
+        if self.header().next.is_some() {
+            self.send_followers_home();
+        }
         // SAFETY: a home is unmapped only when all its slots are free, and this one is not.
         let home = unsafe { self.header().home.as_ref() };
         // The queue is as long as there are slots, and this is the slot's only handle: there is room.
