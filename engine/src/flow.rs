@@ -287,6 +287,14 @@ impl FlowHasher {
         FlowHash(hasher.finish())
     }
 
+    /// The hash of a fragmented datagram: of what its fragments have in common.
+    pub fn hash_fragment(&self, key: &FlowKey, identification: u32) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u64(self.hash(key).0);
+        hasher.write_u32(identification);
+        hasher.finish()
+    }
+
     /// The keyed digest of a datagram's content within its flow.
     pub fn digest(&self, flow: u32, content: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();

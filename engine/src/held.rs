@@ -190,6 +190,22 @@ pub struct HeldFrames {
     free: u32,
     by_arrival: BySide<Queue>,
     bytes: BySide<usize>,
+    chains: BySide<Chains>,
+}
+
+/// What chains hold beyond what the queues count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chains {
+    /// Chains held.
+    count: usize,
+    /// Frames that they stand for, less one each.
+    extra: usize,
+}
+
+/// The bytes of the frames that a held one stands for.
+#[inline(always)]
+fn bytes_of(frame: &Frame) -> usize {
+    if frame.has_followers() { frame.originals().map(Frame::len).sum() } else { frame.len() }
 }
 
 impl HeldFrames {
@@ -201,13 +217,14 @@ impl HeldFrames {
             free: NONE,
             by_arrival: BySide::default(),
             bytes: BySide::default(),
+            chains: BySide::default(),
         }
     }
 
-    /// Frames held of one side.
+    /// Frames held of one side, those in chains one by one.
     #[inline(always)]
     pub fn count(&self, side: Side) -> usize {
-        usize::try_from(self.by_arrival[side].len).unwrap_or(0)
+        usize::try_from(self.by_arrival[side].len).unwrap_or(0) + self.chains[side].extra
     }
 
     /// Bytes held of one side.
@@ -264,6 +281,11 @@ impl HeldFrames {
         self.get(id).map_or(Nanos::NEVER, |held| held.frame.arrival())
     }
 
+    /// When it was whole: its arrival, or that of the last fragment of a datagram.
+    pub fn completed(&self, id: HeldId) -> Nanos {
+        self.get(id).map_or(Nanos::NEVER, |held| held.frame.completed())
+    }
+
     /// Its place in its input.
     pub fn ordinal(&self, id: HeldId) -> Option<u64> {
         self.get(id).map(|held| held.frame.ordinal())
@@ -273,7 +295,10 @@ impl HeldFrames {
     #[inline(always)]
     pub fn push(&mut self, flow: &mut Queue, held: Held) -> HeldId {
         let side = held.side;
-        self.bytes[side] += held.frame.len();
+        self.bytes[side] += bytes_of(&held.frame);
+        if held.frame.has_followers() {
+            self.note_chain(side, &held.frame);
+        }
         let slot = Slot { held: Some(held), in_shard: Links::NONE, in_flow: Links::NONE };
         let index = self.free;
         let index = if let Some(place) = self.slot_mut(index) {
@@ -306,13 +331,40 @@ impl HeldFrames {
         self.take_from_shard(self.by_arrival[side].head()?)
     }
 
+    #[cold]
+    fn note_chain(&mut self, side: Side, frame: &Frame) {
+        let chains = &mut self.chains[side];
+        chains.count += 1;
+        chains.extra += frame.stands_for() - 1;
+    }
+
+    /// Takes out all chains of one side, as [`take_oldest`](Self::take_oldest) does: what is in them came before they did,
+    /// so a flush cannot take them as they stand.
+    pub fn take_chains(&mut self, side: Side, mut taken: impl FnMut(Frame)) {
+        let mut at = self.by_arrival[side].head;
+        while self.chains[side].count > 0
+            && let Some(slot) = self.slot(at)
+        {
+            let id = HeldId(at);
+            at = slot.in_shard.next;
+            if slot.held.as_ref().is_some_and(|held| held.frame.has_followers()) {
+                self.take_from_shard(id).into_iter().for_each(|held| taken(held.frame));
+            }
+        }
+    }
+
     #[inline(always)]
     fn take_from_shard(&mut self, id: HeldId) -> Option<Held> {
         let held = self.slot_mut(id.0)?.held.take()?;
         let mut by_arrival = self.by_arrival[held.side];
         self.unlink(&mut by_arrival, id.0, Order::Shard);
         self.by_arrival[held.side] = by_arrival;
-        self.bytes[held.side] -= held.frame.len();
+        self.bytes[held.side] -= bytes_of(&held.frame);
+        if held.frame.has_followers() {
+            let chains = &mut self.chains[held.side];
+            chains.count -= 1;
+            chains.extra -= held.frame.stands_for() - 1;
+        }
         let free = self.free;
         self.slot_mut(id.0)?.in_shard = Links { next: free, previous: NONE };
         self.free = id.0;

@@ -12,6 +12,7 @@ pub mod config;
 pub mod demo;
 pub mod digests;
 pub mod flow;
+pub mod fragments;
 pub mod held;
 pub mod metrics;
 mod release;

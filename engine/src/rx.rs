@@ -9,9 +9,12 @@ use arrayvec::ArrayVec;
 use pmd_tap::{BURST_FRAMES, Burst, FramePool, Nanos, Port, RxState};
 
 use crate::flow::{FlowHasher, ShardId};
+use crate::fragments::{FragmentCounts, FragmentSettings, Reassembly};
 use crate::ring::Ring;
 use crate::shard::{Budget, Work};
 use crate::side::Side;
+use crate::verdict::Cause;
+use crate::wire::Packet;
 
 /// Frames on their way to one shard.
 pub type WorkBurst = ArrayVec<Work, BURST_FRAMES>;
@@ -53,6 +56,7 @@ pub struct Input {
     port: Box<dyn Port>,
     pool: FramePool,
     hasher: FlowHasher,
+    fragments: Reassembly,
     max_frames: usize,
     burst: Burst,
     /// Frames gathered for each shard.
@@ -62,6 +66,8 @@ pub struct Input {
     received_bytes: u64,
     /// The last epoch whose end was marked for each shard.
     marked: Vec<u32>,
+    /// The last epoch at whose end the incomplete datagrams were handed on.
+    closed: u32,
     /// Bursts received since the boundary was due.
     drained: usize,
     pressure: Pressure,
@@ -89,11 +95,13 @@ impl Input {
         hasher: FlowHasher,
         max_frames: usize,
         shards: usize,
+        fragments: FragmentSettings,
     ) -> Self {
         Self {
             side,
             port,
             pool,
+            fragments: Reassembly::new(side, fragments, hasher.clone()),
             hasher,
             max_frames,
             burst: Burst::new(),
@@ -101,6 +109,7 @@ impl Input {
             received: 0,
             received_bytes: 0,
             marked: vec![0; shards],
+            closed: 0,
             drained: 0,
             pressure: Pressure::Low,
             starved: 0,
@@ -206,7 +215,13 @@ impl Input {
             let ethernet = frame.ethernet();
             self.received += 1;
             self.received_bytes += u64::try_from(ethernet.len()).unwrap_or(0);
+            let (fragments, pool) = (&mut self.fragments, &mut self.pool);
             Work::receive(frame, &self.hasher, budget, |work| {
+                let work = match &work.packet {
+                    Packet::Fragment(_) => work.reassembled(&self.hasher, fragments, pool),
+                    _ => Some(work),
+                };
+                let Some(work) = work else { return };
                 let ShardId(shard) = work.hash.shard(lanes.len());
                 match lanes[shard] {
                     Lane::Own => own.push(work),
@@ -216,6 +231,41 @@ impl Input {
             });
         }
         state
+    }
+
+    /// What fragments gave cause for.
+    #[inline(always)]
+    pub fn take_cause(&mut self) -> Option<Cause> {
+        self.fragments.take_cause()
+    }
+
+    /// The fragment that has waited long enough for the rest of its datagram.
+    #[inline(always)]
+    pub fn expire(&mut self, now: Nanos) -> Option<Cause> {
+        self.fragments.expire(now)
+    }
+
+    /// What the reassembly counts.
+    pub fn fragments(&self) -> FragmentCounts {
+        self.fragments.counts()
+    }
+
+    /// Whether the incomplete datagrams of `epoch` were handed on, so that nothing more of it may be received.
+    pub fn has_closed(&self, epoch: u32) -> bool {
+        self.closed == epoch
+    }
+
+    /// Hands on the incomplete datagrams of the epoch that ends, to be flushed with what the shard holds; to be called
+    /// when nothing is gathered. `own` gets them if the shard is this core's own.
+    pub fn close(&mut self, epoch: u32, now: Nanos, lanes: &[Lane<'_>], own: &mut WorkBurst) {
+        self.closed = epoch;
+        let Some((frame, packet)) = self.fragments.close(epoch, now) else { return };
+        let work = Work::unhashed(frame, packet);
+        let ShardId(shard) = work.hash.shard(lanes.len());
+        match lanes[shard] {
+            Lane::Own => own.push(work),
+            Lane::Ring(_) => self.gathered[shard].push(work),
+        }
     }
 
     /// Hands gathered frames to their rings. False: some ring has no room, try again before the next poll.

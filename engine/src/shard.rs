@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
-use pmd_tap::{Frame, Nanos};
+use pmd_tap::{BURST_FRAMES, Frame, FramePool, Nanos};
 
 use crate::compare::{Arrival, CompareSettings, Connection, Context, Store};
 use crate::flow::{FlowHash, FlowHasher};
+use crate::fragments::Reassembly;
 use crate::held::{Content, Held, Queue};
 use crate::side::Side;
 use crate::table::Table;
 use crate::timer::TimerWheel;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
-use crate::wire::{Packet, Plain};
+use crate::wire::{Packet, Plain, Stray};
 
 /// No connection: the table was full.
 const UNTRACKED: u32 = u32::MAX;
@@ -52,6 +53,31 @@ impl Work {
         let packet = Packet::parse_any(frame.ethernet());
         let hash = packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
         hand_on(Self { frame, hash, packet, budget });
+    }
+}
+
+impl Work {
+    /// A fragment's way: what can go on once it has come, if anything.
+    #[cold]
+    #[must_use]
+    pub fn reassembled(
+        self,
+        hasher: &FlowHasher,
+        fragments: &mut Reassembly,
+        pool: &mut FramePool,
+    ) -> Option<Self> {
+        let Self { frame, packet, budget, .. } = self;
+        let Packet::Fragment(fragment) = &packet else {
+            return Some(Self { budget, ..Self::unhashed(frame, packet) });
+        };
+        let (frame, packet) = fragments.receive(frame, fragment, budget, pool)?;
+        let hash = packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
+        Some(Self { frame, hash, packet, budget })
+    }
+
+    /// Work without a flow.
+    pub fn unhashed(frame: Frame, packet: Packet) -> Self {
+        Self { frame, hash: FlowHash::default(), packet, budget: Budget::Room }
     }
 }
 
@@ -101,6 +127,10 @@ pub struct Shard {
     epoch: u32,
     /// Frames of flows that found the table full.
     untracked: Queue,
+    /// Fragments that are not compared, until the commit.
+    strays: Queue,
+    /// During a flush: what was in chains, the oldest last.
+    loose: Vec<Frame>,
     room: Room,
     /// Connections whose timer came up at this instant.
     due: Vec<u32>,
@@ -118,6 +148,8 @@ impl Shard {
             store: Store::new(settings.max_held_frames, former, hasher),
             epoch: 0,
             untracked: Queue::default(),
+            strays: Queue::default(),
+            loose: Vec::with_capacity(settings.max_held_frames + BURST_FRAMES),
             room: Room::Enough,
             due: Vec::with_capacity(settings.max_connections),
         }
@@ -131,7 +163,7 @@ impl Shard {
     /// Frames held of one side.
     #[inline(always)]
     pub fn held_frames(&self, side: Side) -> usize {
-        self.store.held.count(side)
+        self.store.held.count(side) + if side == Side::Primary { self.loose.len() } else { 0 }
     }
 
     /// Bytes held of one side.
@@ -141,7 +173,7 @@ impl Shard {
 
     /// The frames held of one side, by their place in their input, oldest first.
     pub fn held_ordinals(&self, side: Side) -> impl Iterator<Item = u64> {
-        self.store.held.iter(side).map(|held| held.frame.ordinal())
+        self.store.held.iter(side).flat_map(|held| held.frame.originals().map(Frame::ordinal))
     }
 
     /// Asks for the memory of a burst of frames, ahead of [`handle`](Self::handle): first where their connections are,
@@ -172,6 +204,9 @@ impl Shard {
         let packet = &work.packet;
         let Work { frame, hash, budget, .. } = work;
         let Some(flow) = packet.flow() else {
+            if let Packet::Fragment(_) | Packet::Stray(_) = packet {
+                return self.handle_stray(side, frame, packet, sink);
+            }
             return match side {
                 Side::Primary => sink.release(frame, Release::Pass),
                 Side::Secondary => sink.discard(frame, Discard::Pass),
@@ -239,6 +274,27 @@ impl Shard {
         }
     }
 
+    /// Fragments that are not compared: they wait for the commit, as far as there is room and it has not been.
+    #[cold]
+    fn handle_stray(&mut self, side: Side, frame: Frame, packet: &Packet, sink: &mut impl Sink) {
+        match (packet, side) {
+            (Packet::Stray(Stray::Late { epoch }), side) if self.has_ended(*epoch) => match side {
+                Side::Primary => sink.release(frame, Release::Pass),
+                Side::Secondary => sink.discard(frame, Discard::Stale),
+            },
+            (Packet::Stray(Stray::OverBudget), Side::Secondary) => sink.discard(frame, Discard::OverBudget),
+            _ => {
+                let held = Held { frame, connection: UNTRACKED, side, content: Content::Opaque };
+                self.store.held.push(&mut self.strays, held);
+            }
+        }
+    }
+
+    /// Whether the commit that ended an epoch, counted from 1, was flushed here. Counts wrap.
+    fn has_ended(&self, epoch: u32) -> bool {
+        self.epoch.wrapping_sub(epoch) <= u32::MAX / 2
+    }
+
     /// Runs the timers that are due at `now`: first all graces, then all timeouts.
     pub fn expire(&mut self, now: Nanos, sink: &mut impl Sink) {
         self.due.clear();
@@ -274,9 +330,10 @@ impl Shard {
     /// A checkpoint was committed: all held frames of the primary leave in order, all of the secondary are dropped, and
     /// the secondary is the primary's copy. Does at most `most` frames of work; returns whether it is complete.
     pub fn flush(&mut self, most: usize, now: Nanos, sink: &mut impl Sink) -> Flushed {
+        self.loosen();
         for _ in 0..most {
-            if let Some(held) = self.store.held.take_oldest(Side::Primary) {
-                sink.release(held.frame, Release::Flush);
+            if let Some(frame) = self.take_oldest_primary() {
+                sink.release(frame, Release::Flush);
             } else if let Some(held) = self.store.held.take_oldest(Side::Secondary) {
                 sink.discard(held.frame, Discard::Flush);
             } else {
@@ -287,7 +344,26 @@ impl Shard {
         Flushed::Partly
     }
 
+    /// Takes the primary's chains apart, so that what is in them leaves by its own arrival.
+    fn loosen(&mut self) {
+        let Self { store, loose, .. } = self;
+        let before = loose.len();
+        store.held.take_chains(Side::Primary, |chain| loose.extend(chain.into_originals()));
+        if loose.len() > before {
+            loose.sort_unstable_by_key(|frame| std::cmp::Reverse(frame.ordinal()));
+        }
+    }
+
+    fn take_oldest_primary(&mut self) -> Option<Frame> {
+        let held = self.store.held.oldest(Side::Primary).map(|held| held.frame.ordinal());
+        match self.loose.last() {
+            Some(loose) if held.is_none_or(|held| loose.ordinal() < held) => self.loose.pop(),
+            _ => self.store.held.take_oldest(Side::Primary).map(|held| held.frame),
+        }
+    }
+
     fn begin_epoch(&mut self, now: Nanos) {
+        self.strays = Queue::default();
         self.epoch = self.epoch.wrapping_add(1);
         self.store.clear();
         if self.room == Room::Wanted {

@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 
+use crate::fragments::FragmentCounts;
 use crate::metrics::{Dropped, ReleaseLatency, Released, Verdicts, VerdictsByProtocol};
 use crate::side::BySide;
 use crate::verdict::{Discard, Release};
@@ -41,6 +42,8 @@ pub struct Counters {
     pub sleeps: u64,
     /// Frames out of the pools of the core's inputs.
     pub frames_out: BySide<u64>,
+    /// Fragments at the core's inputs.
+    pub fragments: BySide<FragmentCounts>,
     /// Bursts in the rings to the core's shard.
     pub ring_bursts: BySide<u64>,
     /// Times that a bound stopped the reading of an input.

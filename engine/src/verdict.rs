@@ -164,6 +164,8 @@ pub enum WaitsFor {
     Primary,
     /// A checkpoint: it lies at or past a contradiction, or cannot be tracked.
     Checkpoint,
+    /// The rest of its datagram.
+    Fragments,
 }
 
 impl WaitsFor {
@@ -176,6 +178,7 @@ impl WaitsFor {
             Self::SecondaryReset => "secondary-reset",
             Self::Primary => "primary",
             Self::Checkpoint => "checkpoint",
+            Self::Fragments => "fragments",
         }
     }
 }

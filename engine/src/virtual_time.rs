@@ -10,6 +10,7 @@ use pmd_tap::{Frame, FramePool, Nanos, PoolError, PoolSettings};
 
 use crate::checkpoint::{Lifecycle, LifecycleSettings, Request};
 use crate::flow::FlowHasher;
+use crate::fragments::{FragmentSettings, Reassembly};
 use crate::shard::{Budget, Shard, ShardSettings, Work};
 use crate::side::{BySide, Side};
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
@@ -31,6 +32,8 @@ pub struct VirtualSettings {
     pub commit_after: Option<Duration>,
     /// Frames beyond one jumbo frame that there is room for, per side.
     pub max_gso_frames: usize,
+    /// Fragments that wait for the rest of their datagram, per side.
+    pub max_fragments: usize,
 }
 
 /// A side's frames, in order. Times may run backwards; the run then stands still.
@@ -98,11 +101,11 @@ struct Decisions {
 
 impl Sink for Decisions {
     fn release(&mut self, frame: Frame, why: Release) {
-        self.releases.push((frame, why));
+        self.releases.extend(frame.into_originals().map(|frame| (frame, why)));
     }
 
     fn discard(&mut self, frame: Frame, why: Discard) {
-        self.drops.push((frame, why));
+        self.drops.extend(frame.into_originals().map(|frame| (frame, why)));
     }
 
     fn note_clamped(&mut self) {
@@ -121,6 +124,9 @@ pub struct VirtualTime {
     hasher: FlowHasher,
     shards: Vec<Shard>,
     pools: BySide<FramePool>,
+    fragments: BySide<Reassembly>,
+    /// Commits.
+    epoch: u32,
     lifecycle: Lifecycle,
     commit_due: Option<Nanos>,
     now: Nanos,
@@ -154,12 +160,20 @@ impl VirtualTime {
         let hasher = FlowHasher::fixed();
         let shards =
             (0..settings.shards.max(1)).map(|_| Shard::new(settings.shard, hasher.clone())).collect();
-        // A few more than may be held: those that are being judged.
-        let pool = PoolSettings::for_frames(settings.shard.max_held_frames + 8, settings.max_gso_frames);
+        // A few more than may be held: those that are being judged, and datagrams put together from two or more.
+        let held = settings.shard.max_held_frames;
+        let pool = PoolSettings::for_frames(held + held / 2 + 8, settings.max_gso_frames);
+        let fragments = FragmentSettings {
+            max_fragments: settings.max_fragments,
+            compare_timeout: settings.shard.compare.compare_timeout,
+        };
+        let fragments = |side| Reassembly::new(side, fragments, hasher.clone());
         Ok(Self {
             settings,
-            hasher,
             shards,
+            fragments: BySide { primary: fragments(Side::Primary), secondary: fragments(Side::Secondary) },
+            hasher,
+            epoch: 0,
             pools: BySide { primary: FramePool::new(pool)?, secondary: FramePool::new(pool)? },
             lifecycle: Lifecycle::new(settings.lifecycle, Nanos::ZERO),
             commit_due: None,
@@ -238,7 +252,8 @@ impl VirtualTime {
             Ahead::Nothing => None,
         };
         let others = [self.commit_due, self.lifecycle.deferred_deadline(), periodic];
-        shards.chain(others.into_iter().flatten()).min().map(|due| due.max(self.now))
+        let fragments = Side::BOTH.into_iter().filter_map(|side| self.fragments[side].next_deadline());
+        shards.chain(fragments).chain(others.into_iter().flatten()).min().map(|due| due.max(self.now))
     }
 
     /// Moves the clock; what was decided at the instant before is complete.
@@ -264,6 +279,9 @@ impl VirtualTime {
         }
         // Windows that have waited long enough leave by their place in the input, whatever the number of shards.
         self.decisions.releases[before..].sort_by_key(|(frame, _)| frame.ordinal());
+        for side in Side::BOTH {
+            self.decisions.causes.extend(self.fragments[side].expire(time));
+        }
         // All graces of all shards, then all timeouts, each by its frames: whatever the number of shards.
         self.decisions.causes.sort_by_key(order_of);
         self.heed_causes();
@@ -293,7 +311,7 @@ impl VirtualTime {
     fn receive(&mut self, side: Side, bytes: Vec<u8>) {
         let packet = Packet::parse(&bytes);
         let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();
-        let held: usize = self.shards.iter().map(|shard| shard.held_frames(side)).sum();
+        let held = self.held_frames(side);
         let most = self.settings.shard.max_held_frames;
         let pool = &mut self.pools[side];
         let mut budget = if held < most || side == Side::Primary { Budget::Room } else { Budget::Exhausted };
@@ -310,16 +328,33 @@ impl VirtualTime {
         };
         frame.stamp(self.now, self.received[side]);
         self.received[side] += 1;
-        let shard = hash.shard(self.shards.len());
-        let shard = &mut self.shards[shard.0];
-        shard.handle(side, Work { frame, hash, packet, budget }, self.now, &mut self.decisions);
+        let work = Work { frame, hash, packet, budget };
+        let work = match &work.packet {
+            Packet::Fragment(_) => work.reassembled(&self.hasher, &mut self.fragments[side], pool),
+            _ => Some(work),
+        };
+        if let Some(work) = work {
+            self.handle(side, work);
+        }
+        self.decisions.causes.extend(self.fragments[side].take_cause());
         self.heed_causes();
         self.watch_budget(side, held);
     }
 
+    fn handle(&mut self, side: Side, work: Work) {
+        let shard = work.hash.shard(self.shards.len());
+        self.shards[shard.0].handle(side, work, self.now, &mut self.decisions);
+    }
+
+    /// Frames held of a side, those included that wait for the rest of their datagram.
+    fn held_frames(&self, side: Side) -> usize {
+        let shards: usize = self.shards.iter().map(|shard| shard.held_frames(side)).sum();
+        shards + self.fragments[side].held()
+    }
+
     /// At half of what may be held a checkpoint is asked for; at all of it the primary's input is not read.
     fn watch_budget(&mut self, side: Side, held_before: usize) {
-        let held: usize = self.shards.iter().map(|shard| shard.held_frames(side)).sum();
+        let held = self.held_frames(side);
         let most = self.settings.shard.max_held_frames;
         let high_water = (most / 2).max(1);
         if held_before < high_water && held >= high_water {
@@ -348,6 +383,12 @@ impl VirtualTime {
         self.commit_due = None;
         self.lifecycle.handle_commit(self.now);
         recorder.record(self.now, Event::Commit, None)?;
+        self.epoch = self.epoch.wrapping_add(1);
+        for side in Side::BOTH {
+            if let Some((frame, packet)) = self.fragments[side].close(self.epoch, self.now) {
+                self.handle(side, Work::unhashed(frame, packet));
+            }
+        }
         for shard in &mut self.shards {
             shard.flush(usize::MAX, self.now, &mut self.decisions);
         }
@@ -381,7 +422,7 @@ impl VirtualTime {
         R: Recorder<Error = E>,
     {
         for side in Side::BOTH {
-            let mut held: Vec<u64> = Vec::new();
+            let mut held: Vec<u64> = self.fragments[side].held_ordinals().collect();
             for shard in &self.shards {
                 held.extend(shard.held_ordinals(side));
             }

@@ -3,6 +3,7 @@
 use crate::checkpoint::LifecycleSettings;
 use crate::compare::CompareSettings;
 use crate::config::{CommitAfter, Settings};
+use crate::fragments::FragmentSettings;
 use crate::shard::ShardSettings;
 use crate::virtual_time::VirtualSettings;
 
@@ -18,6 +19,14 @@ pub(crate) fn shard_settings(settings: &Settings) -> ShardSettings {
         max_connections: settings.limits.max_connections,
         max_held_frames: settings.limits.max_held_frames,
         tick: settings.runtime.timer_tick,
+    }
+}
+
+/// Settings of an input's reassembly.
+pub(crate) fn fragment_settings(settings: &Settings) -> FragmentSettings {
+    FragmentSettings {
+        max_fragments: settings.limits.max_fragments,
+        compare_timeout: settings.compare.compare_timeout,
     }
 }
 
@@ -41,5 +50,6 @@ pub(crate) fn virtual_settings(settings: &Settings) -> VirtualSettings {
             CommitAfter::Never => None,
         },
         max_gso_frames: settings.limits.max_gso_frames,
+        max_fragments: settings.limits.max_fragments,
     }
 }

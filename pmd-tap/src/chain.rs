@@ -32,6 +32,15 @@ impl Frame {
         std::iter::successors(self.header().next.as_ref(), |frame| frame.header().next.as_ref())
     }
 
+    /// Looks at the frames behind it, first to last, and may change them.
+    pub fn visit_followers(&mut self, mut visit: impl FnMut(&mut Self)) {
+        let mut next = self.header_mut().next.as_mut();
+        while let Some(frame) = next {
+            visit(frame);
+            next = frame.header_mut().next.as_mut();
+        }
+    }
+
     /// Whether there are frames behind it.
     #[inline(always)]
     pub fn has_followers(&self) -> bool {

@@ -34,8 +34,24 @@ const TOP_LEVEL: &[&str] = &[
 
 /// Modules of the data plane: `engine/src/NAME.rs` and everything under `engine/src/NAME/`.
 const DATA_PLANE: &[&str] = &[
-    "wire", "flow", "ring", "rx", "tx", "table", "compare", "release", "shard", "timer", "mode", "held",
-    "spans", "slab", "digests", "verdict", "side",
+    "wire",
+    "flow",
+    "ring",
+    "rx",
+    "tx",
+    "table",
+    "compare",
+    "release",
+    "shard",
+    "timer",
+    "mode",
+    "held",
+    "spans",
+    "slab",
+    "digests",
+    "verdict",
+    "side",
+    "fragments",
 ];
 
 /// What those may not name: clocks, locks, logs, threads, the operating system, the control plane's formats.

@@ -151,7 +151,7 @@ impl DatagramState {
         if self.mismatch == Mismatch::Reported || flow.tracking == Tracking::Lost {
             return Nanos::NEVER;
         }
-        let later = cx.store.held.arrival(primary).max(cx.store.held.arrival(secondary));
+        let later = cx.store.held.completed(primary).max(cx.store.held.completed(secondary));
         later + cx.settings.reorder_grace
     }
 

@@ -175,6 +175,9 @@ pub(crate) struct Flow {
     last_seen: Nanos,
     queues: BySide<Queue>,
     tracking: Tracking,
+    /// A held frame may have arrived as early as this although it is not the head of its queue: a datagram takes its place
+    /// when it is whole, which is after its first fragment came. The frame may have gone since.
+    early: Nanos,
 }
 
 impl Flow {
@@ -185,6 +188,9 @@ impl Flow {
     #[inline(always)]
     fn hold(&mut self, cx: &mut Context<'_>, arrival: Arrival, content: Content) -> HeldId {
         let Arrival { side, frame, connection } = arrival;
+        if frame.is_assembled() {
+            self.early = self.early.min(frame.arrival());
+        }
         cx.store.held.push(&mut self.queues[side], Held { frame, connection, side, content })
     }
 
@@ -226,6 +232,25 @@ impl Flow {
         if held_before < high_water && self.queues[side].len() >= high_water {
             sink.ask(self.cause(Reason::QueueFull, Detail::Bound { limit: "max_queue_size" }));
         }
+    }
+
+    /// The frame that came first, primary first, wherever it stands.
+    fn oldest_anywhere(&mut self, cx: &Context<'_>) -> Option<(Nanos, HeldId)> {
+        let mut oldest = self.oldest(cx)?;
+        if self.early < oldest.0 {
+            for side in Side::BOTH {
+                let mut at = self.queues[side].head();
+                while let Some(id) = at {
+                    let arrival = cx.store.held.arrival(id);
+                    if arrival < oldest.0 {
+                        oldest = (arrival, id);
+                    }
+                    at = cx.store.held.next_in_flow(id);
+                }
+            }
+            self.early = oldest.0;
+        }
+        Some(oldest)
     }
 
     /// The head that came first, primary first.
@@ -270,9 +295,15 @@ impl Connection {
     pub fn new(key: FlowKey, packet: &Packet, epoch: u32, now: Nanos) -> Self {
         let protocol = match packet {
             Packet::Tcp(..) => Protocol::Tcp(TcpState::new()),
-            Packet::Datagram(..) | Packet::Class(_) => Protocol::Datagram(DatagramState::default()),
+            _ => Protocol::Datagram(DatagramState::default()),
         };
-        let flow = Flow { key, last_seen: now, queues: BySide::default(), tracking: Tracking::Compared };
+        let flow = Flow {
+            key,
+            last_seen: now,
+            queues: BySide::default(),
+            tracking: Tracking::Compared,
+            early: Nanos::NEVER,
+        };
         Self { flow, epoch, overdue: Reported::No, protocol }
     }
 
@@ -349,6 +380,7 @@ impl Connection {
         self.epoch = epoch;
         self.overdue = Reported::No;
         self.flow.queues = BySide::default();
+        self.flow.early = Nanos::NEVER;
         let lost = self.flow.tracking == Tracking::Lost;
         self.flow.tracking = Tracking::Compared;
         match &mut self.protocol {
@@ -414,7 +446,7 @@ impl Connection {
             return Nanos::NEVER;
         }
         match self.flow.oldest(cx) {
-            Some((arrival, _)) => arrival + cx.settings.compare_timeout,
+            Some((arrival, _)) => arrival.min(self.flow.early) + cx.settings.compare_timeout,
             None => Nanos::NEVER,
         }
     }
@@ -447,8 +479,12 @@ impl Connection {
         if now < self.timeout_at(cx) {
             return;
         }
+        let Some((arrival, id)) = self.flow.oldest_anywhere(cx) else { return };
+        if now < arrival + cx.settings.compare_timeout {
+            return;
+        }
         self.overdue = Reported::Yes;
-        let Some(held) = self.flow.oldest(cx).and_then(|(_, id)| cx.store.held.get(id)) else { return };
+        let Some(held) = cx.store.held.get(id) else { return };
         let waits_for = match (&self.protocol, held.side) {
             _ if self.flow.tracking == Tracking::Lost => WaitsFor::Checkpoint,
             (Protocol::Tcp(tcp), Side::Primary) => tcp.waits_for(cx, held, now),

@@ -66,7 +66,7 @@ const WORKERS: RangeInclusive<u64> = 1..=64;
 const MANY: RangeInclusive<u64> = 64..=4_194_304;
 
 /// Every key, in the order `dump-config` prints them.
-pub(super) static KEYS: [Key; 29] = [
+pub(super) static KEYS: [Key; 30] = [
     Key {
         name: "primary_in",
         meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
@@ -231,6 +231,13 @@ pub(super) static KEYS: [Key; 29] = [
         example: "64",
         set: |s, v| count(v, &(1..=65_536), "frames").map(|frames| s.limits.max_gso_frames = frames),
         show: |s| s.limits.max_gso_frames.into(),
+    },
+    Key {
+        name: "max_fragments",
+        meaning: "IP fragments per side that wait for the rest of their datagram; 1 KiB of memory each",
+        example: "1024",
+        set: |s, v| count(v, &(1..=65_536), "fragments").map(|most| s.limits.max_fragments = most),
+        show: |s| s.limits.max_fragments.into(),
     },
     Key {
         name: "workers",

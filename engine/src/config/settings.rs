@@ -142,6 +142,8 @@ pub struct LimitSettings {
     pub max_held_frames: usize,
     /// Frames longer than one jumbo frame (segmentation offload, up to 69,632 bytes) per side; sizes their pool.
     pub max_gso_frames: usize,
+    /// IP fragments per side that wait for the rest of their datagram.
+    pub max_fragments: usize,
 }
 
 impl Settings {
@@ -174,7 +176,12 @@ impl Settings {
                 poll: PollMode::Adaptive,
                 timer_tick: Duration::from_millis(10),
             },
-            limits: LimitSettings { max_connections: 65_536, max_held_frames: 16_384, max_gso_frames: 256 },
+            limits: LimitSettings {
+                max_connections: 65_536,
+                max_held_frames: 16_384,
+                max_gso_frames: 256,
+                max_fragments: 1024,
+            },
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
             log: log.to_owned(),
         }

@@ -61,6 +61,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     let mut families = vec![build()];
     families.extend(traffic(&snapshot.pairs));
     families.extend(checkpoints(&snapshot.pairs));
+    families.extend(fragments(&snapshot.pairs));
     families.extend(latency(&snapshot.pairs));
     families.extend(state(&snapshot.pairs));
     families.extend(cores(snapshot));
@@ -124,6 +125,33 @@ fn traffic(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
     }
     vec![frames, bytes, released, dropped, verdicts, clamped]
+}
+
+fn fragments(pairs: &[PairSnapshot]) -> Vec<Family> {
+    let mut held = Family::gauge(
+        "colo_fragments_held",
+        "IP fragments that wait for the rest of their datagram; they are among the frames held.",
+    );
+    let mut reassembled =
+        Family::counter("colo_datagrams_reassembled_total", "Datagrams put together from fragments.");
+    let mut malformed = Family::counter(
+        "colo_datagrams_malformed_total",
+        "Datagrams whose fragments overlap, contradict each other, are too long or hide their transport header.",
+    );
+    let mut refused = Family::counter(
+        "colo_fragments_refused_total",
+        "Fragments that found no room to wait for the rest of their datagram.",
+    );
+    for one in pairs {
+        for (side, counts) in sides(one) {
+            let (labels, counts) = ([("pair", one.pair.as_str()), ("side", side)], counts.fragments);
+            held.count(&labels, counts.held);
+            reassembled.count(&labels, counts.reassembled);
+            malformed.count(&labels, counts.malformed);
+            refused.count(&labels, counts.refused);
+        }
+    }
+    vec![held, reassembled, malformed, refused]
 }
 
 fn checkpoints(pairs: &[PairSnapshot]) -> Vec<Family> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::fragments::FragmentCounts;
+
 /// Everything a scrape shows.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -99,6 +101,8 @@ pub struct SideSnapshot {
     pub held_frames: u64,
     /// Bytes of the frames held now.
     pub held_bytes: u64,
+    /// Fragments: those that wait are among the frames held.
+    pub fragments: FragmentCounts,
 }
 
 /// Defines a struct of counters whose fields are the values of a label, in the order they are shown.

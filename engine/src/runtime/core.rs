@@ -135,6 +135,9 @@ struct CoreSink<'a> {
 impl Sink for CoreSink<'_> {
     #[inline(always)]
     fn release(&mut self, frame: Frame, why: Release) {
+        if frame.has_followers() {
+            return self.release_chain(frame, why);
+        }
         *release_cell(&mut self.counters.released, why) += 1;
         if let Some(recorder) = latency_of(self.latency, why) {
             recorder.saturating_record(self.now.nanos_since(frame.arrival()));
@@ -144,7 +147,8 @@ impl Sink for CoreSink<'_> {
 
     #[inline(always)]
     fn discard(&mut self, frame: Frame, why: Discard) {
-        *drop_cell(&mut self.counters.dropped, why) += 1;
+        let frames = u64::try_from(frame.stands_for()).unwrap_or(1);
+        *drop_cell(&mut self.counters.dropped, why) += frames;
         if let Some(pool) = &mut self.pool {
             pool.recycle(frame);
         }
@@ -161,6 +165,16 @@ impl Sink for CoreSink<'_> {
             cells.timeout += u64::from(cause.reason == Reason::Timeout);
         }
         self.shared.ask(self.epoch, cause);
+    }
+}
+
+impl CoreSink<'_> {
+    /// A reassembled datagram leaves as the fragments it came in, each on its own.
+    #[cold]
+    fn release_chain(&mut self, chain: Frame, why: Release) {
+        for frame in chain.into_originals() {
+            self.release(frame, why);
+        }
     }
 }
 
@@ -223,6 +237,7 @@ impl Core {
         }
         found.note(self.poll_flush(now, env));
         self.poll_timers(now, env);
+        self.poll_fragments(now, env);
         found.note(self.poll_output(now, env));
         found
     }
@@ -270,6 +285,9 @@ impl Core {
         let state = input.poll(now, &env.lanes[side], &mut self.own);
         let any = input.received().0 != received;
         input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
+        if let Some(cause) = input.take_cause() {
+            env.shared.ask(env.shared.committed(), cause);
+        }
         if input.begins_to_starve() {
             self.counters.reading_stops += 1;
             ask_for_room("max_gso_frames", now, env);
@@ -292,7 +310,7 @@ impl Core {
 
     /// Reads what the input has, which belongs to the old epoch, and marks its end.
     fn mark_boundary(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
-        while !self.inputs[at].has_marked(boundary) {
+        while !self.inputs[at].has_closed(boundary) {
             if self.inputs[at].count_drained(DRAIN_BURSTS) || self.receive(at, now, env) != RxOutcome::More {
                 break;
             }
@@ -304,6 +322,12 @@ impl Core {
         if self.inputs[at].has_gathered() {
             return;
         }
+        if !self.inputs[at].has_closed(boundary) {
+            self.close_fragments(at, boundary, now, env);
+            if self.inputs[at].has_gathered() {
+                return;
+            }
+        }
         let (input, seat) = (&mut self.inputs[at], &mut self.seat);
         let side = input.side();
         let tell_own = || {
@@ -314,6 +338,17 @@ impl Core {
         if input.mark(boundary, &env.lanes[side], tell_own, |shard| env.wake_shard(shard)) {
             env.shared.count_marked();
         }
+    }
+
+    /// What waits for the rest of its datagram belongs to the epoch that ends: the shard gets it in front of the mark.
+    fn close_fragments(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
+        let input = &mut self.inputs[at];
+        let side = input.side();
+        input.close(boundary, now, &env.lanes[side], &mut self.own);
+        input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
+        let mut own = std::mem::take(&mut self.own);
+        self.handle_burst(side, &mut own, now, env);
+        self.own = own;
     }
 
     /// Frames from another core's input.
@@ -402,6 +437,17 @@ impl Core {
         if now >= seat.next_tick && seat.flushing == Flushing::No {
             seat.next_tick = now + seat.tick;
             seat.shard.expire(now, &mut sink);
+        }
+    }
+
+    /// Asks for a checkpoint when a fragment waits too long for the rest of its datagram.
+    fn poll_fragments(&mut self, now: Nanos, env: &Env<'_>) {
+        for input in &mut self.inputs {
+            if let Some(cause) = input.expire(now) {
+                let protocol = cause.flow.as_ref().map_or(0, FlowKey::protocol);
+                verdict_cells(&mut self.counters.verdicts, protocol).timeout += 1;
+                env.shared.ask(env.shared.committed(), cause);
+            }
         }
     }
 
@@ -497,6 +543,7 @@ impl Core {
             let side = input.side();
             (counters.received[side], counters.received_bytes[side]) = input.received();
             counters.frames_out[side] = u64::try_from(input.frames_out()).unwrap_or(0);
+            counters.fragments[side] = input.fragments();
         }
         let Some(seat) = &self.seat else { return };
         counters.connections = u64::try_from(seat.shard.connections()).unwrap_or(0);
@@ -560,7 +607,8 @@ fn role_of(side: Side) -> PortRole {
 /// One frame through the shard, counted by protocol.
 #[inline(always)]
 fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut CoreSink<'_>) {
-    sink.counters.handled[side] += 1;
+    let frames = u64::try_from(work.frame.stands_for()).unwrap_or(1);
+    sink.counters.handled[side] += frames;
     let Some(protocol) = work.packet.flow().map(FlowKey::protocol) else {
         return shard.handle(side, work, now, sink);
     };
@@ -571,7 +619,7 @@ fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut 
     let cells = verdict_cells(&mut sink.counters.verdicts, protocol);
     cells.release += released;
     cells.drop += dropped;
-    cells.hold += u64::from(side == Side::Primary && released == 0);
+    cells.hold += if side == Side::Primary && released == 0 { frames } else { 0 };
 }
 
 #[inline(always)]

@@ -22,7 +22,7 @@ use crate::shard::{Shard, ShardSettings};
 use crate::side::{BySide, Side};
 use crate::stats::Counters;
 use crate::tx::{OutQueue, Output};
-use crate::wiring::{lifecycle_settings, shard_settings};
+use crate::wiring::{fragment_settings, lifecycle_settings, shard_settings};
 
 use control::{Control, ControlCounters};
 use core::{Core, ShardSeat};
@@ -208,6 +208,7 @@ fn build_cores(settings: &Settings, plan: &Plan, ports: EnginePorts) -> Result<V
                     hasher.clone(),
                     whole.max_held_frames,
                     plan.shards,
+                    fragment_settings(settings),
                 ));
             }
         }

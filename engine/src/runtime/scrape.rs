@@ -6,6 +6,7 @@ use super::control::{ControlCounters, reason_cell};
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortRole, Shared};
+use crate::fragments::FragmentCounts;
 use crate::metrics::{
     CoreSnapshot, Dropped, Link, LinkState, PairSnapshot, Polls, PoolSnapshot, Released, RingSnapshot,
     SideSnapshot, Snapshot, Verdicts,
@@ -152,4 +153,12 @@ fn add_side(sum: &mut SideSnapshot, side: Side, counters: &Counters) {
     sum.bytes += counters.received_bytes[side];
     sum.held_frames += counters.held_frames[side];
     sum.held_bytes += counters.held_bytes[side];
+    let FragmentCounts { held, held_bytes, reassembled, malformed, refused } = counters.fragments[side];
+    sum.held_frames += held;
+    sum.held_bytes += held_bytes;
+    sum.fragments.held += held;
+    sum.fragments.held_bytes += held_bytes;
+    sum.fragments.reassembled += reassembled;
+    sum.fragments.malformed += malformed;
+    sum.fragments.refused += refused;
 }

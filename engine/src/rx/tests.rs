@@ -57,7 +57,10 @@ impl Port for Endless {
 
 fn input(max_frames: usize, shards: usize) -> Input {
     let pool = FramePool::new(PoolSettings { small: 2_048, mtu: 2, jumbo: 2, gso: 2 }).unwrap();
-    Input::new(Side::Primary, Box::new(Endless { sent: 0 }), pool, FlowHasher::fixed(), max_frames, shards)
+    let fragments =
+        FragmentSettings { max_fragments: 16, compare_timeout: std::time::Duration::from_millis(400) };
+    let port = Box::new(Endless { sent: 0 });
+    Input::new(Side::Primary, port, pool, FlowHasher::fixed(), max_frames, shards, fragments)
 }
 
 /// What came to a shard: frames by their place in the input, and the mark of an epoch as 1,000,000 + epoch.

@@ -1,9 +1,9 @@
 //! IPv4, IPv6 and what they carry.
 
-use etherparse::{
-    Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice, ip_number,
-};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice, ip_number};
 
+use super::extension;
+use super::fragment::{Carrier, Fragment, v4_word};
 use super::{Class, Extent, Packet, Segment, SeqNumber, TcpFlags, be16, ethertype};
 use crate::flow::{Addresses, FlowKey, Selector, VlanTags};
 
@@ -20,24 +20,18 @@ struct Carried<'a> {
     offset: usize,
 }
 
-/// Whether a packet came in one piece.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whole {
-    Yes,
-    No,
-}
-
 /// `None`: malformed.
 #[inline]
 pub(super) fn parse_v4(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<Packet> {
     match carried_v4(ethernet, offset, vlan)? {
-        (carried, Whole::No) => Some(carried.datagram(Selector::Fragment)),
-        (carried, Whole::Yes) => carried.transport(),
+        (_, Some(fragment)) => Some(Packet::Fragment(fragment)),
+        (carried, None) => carried.transport(),
     }
 }
 
+/// What an IPv4 packet carries, and what says that it is a piece of a datagram only.
 #[inline(always)]
-fn carried_v4(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<(Carried<'_>, Whole)> {
+fn carried_v4(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<(Carried<'_>, Option<Fragment>)> {
     let packet = ethernet.get(offset..)?;
     let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
     let header_len = header.slice().len();
@@ -53,48 +47,53 @@ fn carried_v4(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<(Carried
         bytes,
         offset: offset + header_len,
     };
-    Some((carried, if header.is_fragmenting_payload() { Whole::No } else { Whole::Yes }))
+    let fragment = v4_word(header.slice())
+        .map(|word| Fragment::v4(&carried.carrier(offset), header.identification(), word, carried.extent()));
+    Some((carried, fragment))
 }
 
 /// `None`: malformed.
 #[inline]
 pub(super) fn parse_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<Packet> {
     match carried_v6(ethernet, offset, vlan)? {
-        (carried, Whole::No) => Some(carried.datagram(Selector::Fragment)),
-        (carried, Whole::Yes) => carried.transport(),
+        (_, Some(fragment)) => Some(Packet::Fragment(fragment)),
+        (carried, None) => carried.transport(),
     }
 }
 
+/// What an IPv6 packet carries, and what says that it is a piece of a datagram only.
 #[inline(always)]
-fn carried_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<(Carried<'_>, Whole)> {
+fn carried_v6(ethernet: &[u8], offset: usize, vlan: VlanTags) -> Option<(Carried<'_>, Option<Fragment>)> {
     let packet = ethernet.get(offset..)?;
     let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
     let header_len = header.slice().len();
     let payload = packet.get(header_len..header_len + usize::from(header.payload_length()))?;
-    let (extensions, protocol, bytes) =
-        Ipv6ExtensionsSlice::from_slice(header.next_header(), payload).ok()?;
+    let walked = extension::walk(header.next_header().0, payload)?;
     let carried = Carried {
         addresses: Addresses::V6 {
             source: u128::from_be_bytes(header.source()),
             destination: u128::from_be_bytes(header.destination()),
         },
         vlan,
-        protocol: protocol.0,
-        bytes,
-        offset: offset + header_len + (payload.len() - bytes.len()),
+        protocol: walked.protocol,
+        bytes: payload.get(walked.len..)?,
+        offset: offset + header_len + walked.len,
     };
-    Some((carried, if extensions.is_fragmenting_payload() { Whole::No } else { Whole::Yes }))
+    let fragment = walked.fragment.as_ref().map(|fragment| {
+        Fragment::v6(&carried.carrier(offset), offset + header_len, fragment, carried.extent())
+    });
+    Some((carried, fragment))
 }
 
 /// Where the TCP header of an unfragmented packet stands in its frame, and its length; the network layer starts at
 /// `offset`.
 pub(super) fn tcp_header(ethernet: &[u8], ethertype: u16, offset: usize) -> Option<Extent> {
-    let (carried, whole) = match ethertype {
+    let (carried, fragment) = match ethertype {
         ethertype::IPV4 => carried_v4(ethernet, offset, VlanTags::default())?,
         ethertype::IPV6 => carried_v6(ethernet, offset, VlanTags::default())?,
         _ => return None,
     };
-    if whole == Whole::No || carried.protocol != ip_number::TCP.0 {
+    if fragment.is_some() || carried.protocol != ip_number::TCP.0 {
         return None;
     }
     let header = TcpHeaderSlice::from_slice(carried.bytes).ok()?;
@@ -107,9 +106,18 @@ impl Carried<'_> {
         FlowKey::new(self.addresses, self.vlan, self.protocol, selector)
     }
 
+    /// The whole IP payload.
+    fn extent(&self) -> Extent {
+        Extent::new(self.offset, self.bytes.len())
+    }
+
+    fn carrier(&self, network: usize) -> Carrier {
+        Carrier { addresses: self.addresses, vlan: self.vlan, protocol: self.protocol, network }
+    }
+
     /// The whole IP payload as one datagram.
     fn datagram(&self, selector: Selector) -> Packet {
-        Packet::Datagram(self.flow(selector), Extent::new(self.offset, self.bytes.len()))
+        Packet::Datagram(self.flow(selector), self.extent())
     }
 
     #[inline(always)]

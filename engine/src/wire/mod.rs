@@ -4,6 +4,8 @@
 //! an [`Extent`] of a packet lies inside its frame. Payload lengths come from the IP header, never from the frame's
 //! length: short frames are padded on the wire.
 
+mod extension;
+mod fragment;
 mod ip;
 mod options;
 mod plain;
@@ -11,10 +13,12 @@ mod rewrite;
 mod seq;
 mod tcp;
 
+pub use fragment::{Fragment, Place};
 pub use options::{Offered, SynOptions};
 pub use seq::{SeqNumber, SeqRange, SeqShift};
 
 use crate::flow::{FlowKey, VlanTags};
+pub(crate) use fragment::put;
 pub(crate) use plain::Plain;
 pub(crate) use rewrite::{Rewritten, set_tcp_window};
 pub(crate) use tcp::{syn_options, urgent_pointer};
@@ -208,6 +212,24 @@ pub enum Packet {
     Datagram(FlowKey, Extent),
     /// Not compared.
     Class(Class),
+    /// A piece of a datagram: what the datagram is turns out when it is whole.
+    Fragment(Fragment),
+    /// Fragments whose datagram is not compared.
+    Stray(Stray),
+}
+
+/// Why fragments are not compared. Only [`fragments`](crate::fragments) knows, so no parser says this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stray {
+    /// Their datagram is not whole at the end of an epoch: they wait for the commit.
+    Incomplete,
+    /// There was no room to wait for the rest of their datagram.
+    OverBudget,
+    /// Others of their datagram were flushed at the end of that epoch.
+    Late {
+        /// Epochs that have ended with it.
+        epoch: u32,
+    },
 }
 
 impl Packet {
@@ -245,7 +267,7 @@ impl Packet {
     pub fn flow(&self) -> Option<&FlowKey> {
         match self {
             Self::Tcp(flow, _) | Self::Datagram(flow, _) => Some(flow),
-            Self::Class(_) => None,
+            Self::Class(_) | Self::Fragment(_) | Self::Stray(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use pmd_tap::Frame;
 
-use super::{be16, tcp};
+use super::{Packet, be16, tcp};
 
 const WINDOW: usize = 14;
 const CHECKSUM: usize = 16;
@@ -19,14 +19,31 @@ pub(crate) enum Rewritten {
     No,
 }
 
-/// Sets the window field of a frame's TCP header. A checksum that was right stays right.
+/// Sets the window field of a segment's TCP header. A checksum that was right stays right. Of a segment that came in
+/// fragments it is the first fragment's: that is what leaves, and it has all of the TCP header.
 #[cold]
 pub(crate) fn set_tcp_window(frame: &mut Frame, window: u16) -> Rewritten {
+    if !frame.is_assembled() {
+        let at = tcp::header(frame.ethernet()).and_then(|header| usize::try_from(header.offset).ok());
+        return at.map_or(Rewritten::No, |at| set_window_at(frame, at, window));
+    }
+    let mut rewritten = Rewritten::No;
+    frame.visit_followers(|original| {
+        if let Packet::Fragment(fragment) = Packet::parse_any(original.ethernet())
+            && let Some(at) = fragment.tcp_header_at(original.ethernet())
+        {
+            rewritten = set_window_at(original, at, window);
+        }
+    });
+    rewritten
+}
+
+/// The TCP header starts `at` bytes behind the Ethernet header's start.
+fn set_window_at(frame: &mut Frame, at: usize, window: u16) -> Rewritten {
     let virtio = frame.virtio_header().len();
-    let Some(header) = tcp::header(frame.ethernet()) else { return Rewritten::No };
     let bytes = frame.bytes_mut();
     let partial = virtio > 0 && bytes.first().is_some_and(|flags| flags & NEEDS_CSUM != 0);
-    let start = virtio + usize::try_from(header.offset).unwrap_or(usize::MAX);
+    let start = virtio + at;
     let Some(header) = bytes.get_mut(start..).and_then(|bytes| bytes.first_chunk_mut::<20>()) else {
         return Rewritten::No;
     };

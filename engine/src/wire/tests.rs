@@ -56,7 +56,8 @@ fn no_bit_flip_leads_outside_the_frame() {
         let extent = match Packet::parse(&flipped) {
             Packet::Tcp(_, segment) => segment.payload,
             Packet::Datagram(_, extent) => extent,
-            Packet::Class(_) => continue,
+            Packet::Fragment(fragment) => fragment.payload,
+            Packet::Class(_) | Packet::Stray(_) => continue,
         };
         assert_eq!(extent.of(&flipped).len(), usize::try_from(extent.len).unwrap(), "bit {bit}");
     }
@@ -95,11 +96,14 @@ fn echo_replies_are_keyed_by_identifier() {
 }
 
 #[test]
-fn fragments_and_others_are_datagrams_of_their_own_flow() {
+fn fragments_say_where_they_belong() {
     let mut frame = tcp(b"hello");
-    frame[20] = 0x20; // more fragments
-    let Packet::Datagram(flow, extent) = Packet::parse(&frame) else { panic!("no datagram") };
-    assert_eq!((flow.selector(), extent.len), (Selector::Fragment, 25));
+    frame[18..22].copy_from_slice(&[0x12, 0x34, 0x20, 3]); // more fragments, offset 24
+    let Packet::Fragment(fragment) = Packet::parse(&frame) else { panic!("no fragment") };
+    assert_eq!((fragment.identification, fragment.offset, fragment.end()), (0x1234, 24, 49));
+    assert_eq!((fragment.place, fragment.headers_len()), (Place::Inner, 34));
+    assert_eq!(fragment.flow().to_string(), "tcp 10.0.0.1 > 10.0.0.9 fragments");
+    assert_eq!(fragment.payload.of(&frame), &frame[34..]);
     let arp = [&[0xff; 12][..], &[8, 6], &[0; 28]].concat();
     assert_eq!(Packet::parse(&arp), Packet::Class(Class::Arp));
 }
