@@ -4,6 +4,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
+use crate::wire::Class;
+
 /// Source and destination address of a packet. Both guests send in the same direction, so a flow has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
@@ -107,6 +109,14 @@ pub struct FlowKey {
 
 const PROTOCOL_BIT: u32 = 48;
 const IPV6: u64 = 1 << 56;
+/// The flow of a class of frames; the class stands in bits 58 to 60.
+const CLASS: u64 = 1 << 57;
+const CLASS_BIT: u32 = 58;
+/// Of a class, and known by its MAC addresses, which stand in the first two words of the addresses, above the source's
+/// the `EtherType`.
+const LINK: u64 = 1 << 61;
+/// Protocol number of frames that are not IP: reserved (IANA).
+const NOT_IP: u8 = 255;
 
 impl FlowKey {
     /// From its parts: the protocol is the IP protocol number.
@@ -126,7 +136,53 @@ impl FlowKey {
         }
     }
 
-    /// Source and destination.
+    /// The flow of a class of frames that are not IP: known by source, destination, `EtherType` and tags.
+    #[cold]
+    pub fn of_link(
+        class: Class,
+        source: [u8; 6],
+        destination: [u8; 6],
+        ethertype: u16,
+        vlan: VlanTags,
+    ) -> Self {
+        let word = |[a, b, c, d, e, f]: [u8; 6]| u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let source = word(source) | u64::from(ethertype) << 48;
+        // The hash covers all four words only with this bit.
+        let selector = u64::from(NOT_IP) << PROTOCOL_BIT | IPV6 | LINK;
+        Self { addresses: [source, word(destination), 0, 0], selector, vlan }.in_class(class)
+    }
+
+    /// The same, as the flow of a class of frames.
+    #[must_use]
+    pub fn in_class(self, class: Class) -> Self {
+        let class = u64::try_from(class.index()).unwrap_or(0) << CLASS_BIT;
+        Self { selector: self.selector | CLASS | class, ..self }
+    }
+
+    /// The class of frames that it is the flow of, unless it is compared by the rules for IP.
+    #[inline(always)]
+    pub fn class(&self) -> Option<Class> {
+        if self.selector & CLASS == 0 { None } else { self.which_class() }
+    }
+
+    #[cold]
+    fn which_class(&self) -> Option<Class> {
+        Class::ALL.get(usize::try_from(self.selector >> CLASS_BIT & 7).ok()?).copied()
+    }
+
+    /// MAC addresses of a flow that is not IP: source and destination.
+    fn link(&self) -> Option<[[u8; 6]; 2]> {
+        if self.selector & LINK == 0 {
+            return None;
+        }
+        let mac = |word: u64| {
+            let [_, _, rest @ ..] = word.to_be_bytes();
+            rest
+        };
+        Some([mac(self.addresses[0]), mac(self.addresses[1])])
+    }
+
+    /// Source and destination; of a flow that is not IP they mean nothing.
     pub fn addresses(&self) -> Addresses {
         let [one, two, three, four] = self.addresses;
         if self.selector & IPV6 != 0 {
@@ -168,7 +224,7 @@ impl fmt::Debug for FlowKey {
 }
 
 /// The protocol's name as in `/etc/protocols`, for the known ones.
-fn protocol_name(protocol: u8) -> Option<&'static str> {
+pub(crate) fn protocol_name(protocol: u8) -> Option<&'static str> {
     Some(match protocol {
         1 => "icmp",
         6 => "tcp",
@@ -184,7 +240,7 @@ fn protocol_name(protocol: u8) -> Option<&'static str> {
 
 impl fmt::Display for FlowKey {
     /// `tcp 10.0.0.1:80 > 10.0.0.9:4242`, `tcp [fd00::1]:80 > [fd00::9]:4242`, `icmp 10.0.0.1 > 10.0.0.9 id 7`,
-    /// `proto 89 10.0.0.1 > 10.0.0.9`, with `vlan 7.9 ` in front when tagged.
+    /// `proto 89 10.0.0.1 > 10.0.0.9`, `arp 52:54:00:00:00:01 > ff:ff:ff:ff:ff:ff`, with `vlan 7.9 ` in front when tagged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, identifier) in self.vlan.identifiers().enumerate() {
             write!(f, "{}{identifier}", if place == 0 { "vlan " } else { "." })?;
@@ -192,7 +248,14 @@ impl fmt::Display for FlowKey {
         if self.vlan() != VlanTags::default() {
             f.write_str(" ")?;
         }
+        if let Some(class) = self.class() {
+            write!(f, "{} ", class.label())?;
+        }
+        if let Some([source, destination]) = self.link() {
+            return write!(f, "{} > {}", Mac(source), Mac(destination));
+        }
         match protocol_name(self.protocol()) {
+            _ if self.class().is_some() => {}
             Some(name) => write!(f, "{name} ")?,
             None => write!(f, "proto {} ", self.protocol())?,
         }
@@ -204,6 +267,16 @@ impl fmt::Display for FlowKey {
                 write_ends(f, Ipv6Addr::from(source), Ipv6Addr::from(destination), ["[", "]"], selector)
             }
         }
+    }
+}
+
+/// Written as people write it.
+struct Mac([u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 
@@ -295,6 +368,16 @@ impl FlowHasher {
         hasher.finish()
     }
 
+    /// The keyed digest of those parts of a datagram's content that count.
+    pub fn digest_parts<'a>(&self, flow: u32, parts: impl Iterator<Item = &'a [u8]>) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u32(flow);
+        for part in parts {
+            hasher.write(part);
+        }
+        hasher.finish()
+    }
+
     /// The keyed digest of a datagram's content within its flow.
     pub fn digest(&self, flow: u32, content: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();
@@ -320,6 +403,15 @@ mod tests {
         assert_eq!(key.to_string(), "tcp 10.0.0.1:80 > 10.0.0.9:4242");
         assert!(key.vlan.push(7) && key.vlan.push(9) && !key.vlan.push(1));
         assert_eq!(key.to_string(), "vlan 7.9 tcp 10.0.0.1:80 > 10.0.0.9:4242");
+        let arp =
+            FlowKey::of_link(Class::Arp, [0x52, 0x54, 0, 0, 0, 1], [255; 6], 0x0806, VlanTags::default());
+        assert_eq!(arp.to_string(), "arp 52:54:00:00:00:01 > ff:ff:ff:ff:ff:ff");
+        assert_eq!((arp.class(), arp.protocol()), (Some(Class::Arp), 255));
+        let igmp = v4(Selector::None, 2).in_class(Class::Igmp);
+        assert_eq!(
+            (igmp.to_string().as_str(), igmp.class()),
+            ("igmp 10.0.0.1 > 10.0.0.9", Some(Class::Igmp))
+        );
         let icmp = v4(Selector::Query { kind: 0, identifier: 7 }, 1);
         assert_eq!(icmp.to_string(), "icmp 10.0.0.1 > 10.0.0.9 id 7");
         assert_eq!(v4(Selector::None, 89).to_string(), "proto 89 10.0.0.1 > 10.0.0.9");

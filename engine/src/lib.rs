@@ -15,6 +15,7 @@ pub mod flow;
 pub mod fragments;
 pub mod held;
 pub mod metrics;
+pub mod policy;
 mod release;
 pub mod replay;
 pub mod ring;

@@ -3,6 +3,7 @@
 //! A shard has one input for each side. It is stepped: by its worker core with frames from rings, or by
 //! [`virtual_time`](crate::virtual_time) with frames from captures. It knows neither threads nor clocks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pmd_tap::{BURST_FRAMES, Frame, FramePool, Nanos};
@@ -11,6 +12,7 @@ use crate::compare::{Arrival, CompareSettings, Connection, Context, Store};
 use crate::flow::{FlowHash, FlowHasher};
 use crate::fragments::Reassembly;
 use crate::held::{Content, Held, Queue};
+use crate::policy::{Action, RuleSet};
 use crate::side::Side;
 use crate::table::Table;
 use crate::timer::TimerWheel;
@@ -50,7 +52,7 @@ impl Work {
                 return hand_on(Self { frame, hash, packet: Packet::Datagram(flow, payload), budget });
             }
         }
-        let packet = Packet::parse_any(frame.ethernet());
+        let packet = Packet::parse_any(frame.ethernet()).with_class_flow(frame.ethernet());
         let hash = packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
         hand_on(Self { frame, hash, packet, budget });
     }
@@ -131,7 +133,10 @@ pub struct Shard {
     strays: Queue,
     /// During a flush: what was in chains, the oldest last.
     loose: Vec<Frame>,
+    /// The set of rules when the first of them came.
+    untracked_under: u32,
     room: Room,
+    rules: Rules,
     /// Connections whose timer came up at this instant.
     due: Vec<u32>,
 }
@@ -150,7 +155,9 @@ impl Shard {
             untracked: Queue::default(),
             strays: Queue::default(),
             loose: Vec::with_capacity(settings.max_held_frames + BURST_FRAMES),
+            untracked_under: 0,
             room: Room::Enough,
+            rules: Rules::new(RuleSet::empty(settings.compare)),
             due: Vec::with_capacity(settings.max_connections),
         }
     }
@@ -217,7 +224,12 @@ impl Shard {
             return self.handle_untracked(side, frame, packet, now, sink);
         };
         let Some(connection) = self.table.get_mut(index) else { return };
-        let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
+        if connection.ruled_by() != self.rules.number {
+            self.rules.put_over(connection, &mut self.store, sink);
+        }
+        let rule = connection.rule();
+        self.store.masks.turn_to(rule);
+        let mut cx = Context { settings: self.rules.set.settings(rule), store: &mut self.store };
         if side == Side::Secondary && budget == Budget::Exhausted {
             return connection.handle_over_budget(frame, now, sink);
         }
@@ -244,11 +256,16 @@ impl Shard {
     #[cold]
     fn admit_new(&mut self, packet: &Packet, hash: FlowHash, now: Nanos) -> Option<u32> {
         // Once a flow had to wait untracked, later frames of it must not overtake.
-        if !self.untracked.is_empty() {
+        if !self.untracked.is_empty() || (self.passes(packet) && packet.flow()?.class().is_some()) {
             return None;
         }
         let connection = Connection::new(*packet.flow()?, packet, self.epoch, now);
         self.table.insert(connection, hash, &self.settings.compare, now).ok()
+    }
+
+    /// Whether a flow that is not in the table needs no place in it.
+    fn passes(&self, packet: &Packet) -> bool {
+        packet.flow().is_some_and(|flow| self.rules.set.ruling(flow).action == Action::Pass)
     }
 
     #[cold]
@@ -260,6 +277,17 @@ impl Shard {
         now: Nanos,
         sink: &mut impl Sink,
     ) {
+        // Frames that wait here may be of this flow, if they came under other rules.
+        let alone = self.untracked.is_empty() || self.untracked_under == self.rules.number;
+        if alone && self.passes(packet) {
+            return match side {
+                Side::Primary => sink.release(frame, Release::Pass),
+                Side::Secondary => sink.discard(frame, Discard::Pass),
+            };
+        }
+        if self.untracked.is_empty() {
+            self.untracked_under = self.rules.number;
+        }
         if self.room == Room::Enough {
             self.room = Room::Wanted;
             let detail = Detail::Bound { limit: "max_connections" };
@@ -312,7 +340,9 @@ impl Shard {
     fn expire_connection(&mut self, index: u32, phase: Phase, now: Nanos, sink: &mut impl Sink) {
         let Some(connection) = self.table.get_mut(index) else { return };
         connection.refresh(self.epoch);
-        let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
+        let rule = connection.rule();
+        self.store.masks.turn_to(rule);
+        let mut cx = Context { settings: self.rules.set.settings(rule), store: &mut self.store };
         match phase {
             Phase::Grace => connection.expire_grace(&mut cx, now, sink),
             Phase::Timeout => {
@@ -381,6 +411,76 @@ impl Shard {
                 connection.refresh(self.epoch);
             }
         }
+    }
+}
+
+impl Shard {
+    /// Puts other rules in force: from here on no frame is judged by the former ones. What they mean for frames that are
+    /// held already, [`follow_rules`](Self::follow_rules) carries out.
+    pub fn replace_rules(&mut self, set: Arc<RuleSet>) {
+        self.store.masks.replace(Arc::clone(&set));
+        self.rules.replace(set);
+    }
+
+    /// Whether held frames may still have to follow the rules.
+    #[inline(always)]
+    pub fn has_rules_to_follow(&self) -> bool {
+        self.rules.walk.is_some()
+    }
+
+    /// Puts at most `most` connections under the rules in force; the others follow with their next frame, or here.
+    #[cold]
+    pub fn follow_rules(&mut self, most: usize, sink: &mut impl Sink) {
+        let Some(first) = self.rules.walk else { return };
+        let last = u32::try_from(most).ok().and_then(|most| first.checked_add(most)).unwrap_or(u32::MAX);
+        for index in first..last {
+            if usize::try_from(index).is_ok_and(|index| index >= self.settings.max_connections) {
+                self.rules.walk = None;
+                return;
+            }
+            let Some(connection) = self.table.get_mut(index) else { continue };
+            connection.refresh(self.epoch);
+            if connection.ruled_by() != self.rules.number {
+                self.rules.put_over(connection, &mut self.store, sink);
+            }
+        }
+        self.rules.walk = Some(last);
+    }
+
+    /// Differences that masks forgave, by the rule's place.
+    pub fn forgiven(&self) -> impl Iterator<Item = u64> {
+        self.store.masks.forgiven()
+    }
+}
+
+/// The rules in force.
+#[derive(Debug)]
+struct Rules {
+    set: Arc<RuleSet>,
+    /// Counts the sets that were in force, so that a connection knows whether it was judged by this one.
+    number: u32,
+    /// Connections up to here are under this set.
+    walk: Option<u32>,
+}
+
+impl Rules {
+    fn new(set: RuleSet) -> Self {
+        Self { set: Arc::new(set), number: 1, walk: None }
+    }
+
+    fn replace(&mut self, set: Arc<RuleSet>) {
+        self.set = set;
+        // 0 is nobody's.
+        self.number = self.number.wrapping_add(1).max(1);
+        self.walk = Some(0);
+    }
+
+    #[cold]
+    fn put_over(&self, connection: &mut Connection, store: &mut Store, sink: &mut impl Sink) {
+        let ruling = self.set.ruling(connection.key());
+        store.masks.turn_to(ruling.rule);
+        let mut cx = Context { settings: self.set.settings(ruling.rule), store };
+        connection.put_under(ruling, self.number, &mut cx, sink);
     }
 }
 

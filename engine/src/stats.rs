@@ -3,9 +3,11 @@
 use hdrhistogram::Histogram;
 
 use crate::fragments::FragmentCounts;
-use crate::metrics::{Dropped, ReleaseLatency, Released, Verdicts, VerdictsByProtocol};
+use crate::metrics::{ClassFrames, Dropped, ReleaseLatency, Released, Verdicts, VerdictsByProtocol};
+use crate::policy::MAX_RULES;
 use crate::side::BySide;
 use crate::verdict::{Discard, Release};
+use crate::wire::Class;
 
 /// Counters of one core.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +50,52 @@ pub struct Counters {
     pub ring_bursts: BySide<u64>,
     /// Times that a bound stopped the reading of an input.
     pub reading_stops: u64,
+    /// Frames that the core's shard was given, outside the comparison of IP flows, by class.
+    pub class_frames: BySide<ClassFrames>,
+    /// Differences that payload masks forgave.
+    pub forgiven: ByRule,
+}
+
+impl ClassFrames {
+    /// Counts a frame.
+    pub fn count(&mut self, class: Class) {
+        *match class {
+            Class::Arp => &mut self.arp,
+            Class::NeighbourDiscovery => &mut self.nd,
+            Class::MulticastListener => &mut self.mld,
+            Class::Igmp => &mut self.igmp,
+            Class::Lldp => &mut self.lldp,
+            Class::Other => &mut self.other,
+            Class::Malformed => &mut self.malformed,
+        } += 1;
+    }
+}
+
+/// A number for each rule, by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByRule([u64; MAX_RULES]);
+
+impl Default for ByRule {
+    fn default() -> Self {
+        Self([0; MAX_RULES])
+    }
+}
+
+impl ByRule {
+    /// Sets all.
+    pub fn set(&mut self, numbers: impl Iterator<Item = u64>) {
+        self.0.iter_mut().zip(numbers).for_each(|(place, number)| *place = number);
+    }
+
+    /// Adds all.
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, number)| *sum += number);
+    }
+
+    /// The number of a rule.
+    pub fn of(&self, place: usize) -> u64 {
+        self.0.get(place).copied().unwrap_or(0)
+    }
 }
 
 impl Counters {

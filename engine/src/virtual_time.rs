@@ -4,6 +4,7 @@
 //! At one instant, timers come before frames, in the order commit, deferred request, grace, timeout, periodic; frames of
 //! the primary come before those of the secondary. The verdicts do not depend on the number of shards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pmd_tap::{Frame, FramePool, Nanos, PoolError, PoolSettings};
@@ -11,6 +12,7 @@ use pmd_tap::{Frame, FramePool, Nanos, PoolError, PoolSettings};
 use crate::checkpoint::{Lifecycle, LifecycleSettings, Request};
 use crate::flow::FlowHasher;
 use crate::fragments::{FragmentSettings, Reassembly};
+use crate::policy::RuleSet;
 use crate::shard::{Budget, Shard, ShardSettings, Work};
 use crate::side::{BySide, Side};
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
@@ -187,6 +189,21 @@ impl VirtualTime {
         })
     }
 
+    /// Puts other rules in force, for frames held too.
+    pub fn replace_rules(&mut self, rules: &Arc<RuleSet>) {
+        for shard in &mut self.shards {
+            shard.replace_rules(Arc::clone(rules));
+            while shard.has_rules_to_follow() {
+                shard.follow_rules(usize::MAX, &mut self.decisions);
+            }
+        }
+    }
+
+    /// Differences that payload masks forgave.
+    pub fn forgiven(&self) -> u64 {
+        self.shards.iter().flat_map(Shard::forgiven).sum()
+    }
+
     /// Frames received of each side.
     pub fn received(&self) -> BySide<u64> {
         self.received
@@ -309,7 +326,7 @@ impl VirtualTime {
 
     /// A frame arrives.
     fn receive(&mut self, side: Side, bytes: Vec<u8>) {
-        let packet = Packet::parse(&bytes);
+        let packet = Packet::parse(&bytes).with_class_flow(&bytes);
         let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();
         let held = self.held_frames(side);
         let most = self.settings.shard.max_held_frames;

@@ -4,6 +4,7 @@ use crate::checkpoint::LifecycleSettings;
 use crate::compare::CompareSettings;
 use crate::config::{CommitAfter, Settings};
 use crate::fragments::FragmentSettings;
+use crate::policy::RuleSet;
 use crate::shard::ShardSettings;
 use crate::virtual_time::VirtualSettings;
 
@@ -28,6 +29,14 @@ pub(crate) fn fragment_settings(settings: &Settings) -> FragmentSettings {
         max_fragments: settings.limits.max_fragments,
         compare_timeout: settings.compare.compare_timeout,
     }
+}
+
+/// What is compared and what is not.
+pub(crate) fn rule_set(settings: &Settings) -> RuleSet {
+    let policy = &settings.policy;
+    // The number of rules was checked when they were read.
+    RuleSet::new(settings.compare, policy.classes, policy.rules.clone())
+        .unwrap_or_else(|_| RuleSet::empty(settings.compare))
 }
 
 /// When checkpoints are asked for.

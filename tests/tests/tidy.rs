@@ -52,6 +52,7 @@ const DATA_PLANE: &[&str] = &[
     "verdict",
     "side",
     "fragments",
+    "policy",
 ];
 
 /// What those may not name: clocks, locks, logs, threads, the operating system, the control plane's formats.

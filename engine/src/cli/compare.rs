@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::common::{JsonArg, LogArg, SettingArgs, ThreadArgs};
 use super::output::Format;
 use super::{live, logging};
-use crate::config::{Ports, Purpose, Settings};
+use crate::config::{Ports, Purpose, Settings, Sources};
 
 /// Compare two VMs' output in place of QEMU's colo-compare
 ///
@@ -66,6 +66,8 @@ pub struct CompareOptions {
     pub ports: Ports,
     /// How the summary at the end is written.
     pub format: Format,
+    /// What the settings were made of, to be read again.
+    pub sources: Sources,
 }
 
 impl Args {
@@ -85,7 +87,7 @@ impl Args {
             .flag("metrics", self.metrics.as_ref())
             .flag("log", self.log.log.as_ref());
         let (settings, ports) = sources.load_live()?;
-        Ok(CompareOptions { settings, ports, format: Format::from_flag(&self.json) })
+        Ok(CompareOptions { settings, ports, format: Format::from_flag(&self.json), sources })
     }
 }
 

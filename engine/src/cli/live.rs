@@ -9,6 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::ending::CaptureEnd;
+use super::reload::{Reloader, warn_of_masks};
 use super::service::Service;
 use super::{CompareOptions, Format, UsageError, print, print_json};
 use crate::checkpoint::{Backend, NoBackend, NotifyBackend};
@@ -38,11 +39,13 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
         options.ports.secondary_in,
         options.ports.out
     );
+    warn_of_masks(&options.settings);
     let mut service = Service::from_environment();
     service.ready();
     let mut end = CaptureEnd::new(&options.settings);
     let mut failed = false;
-    while !is_told_to_end(&mut signals) {
+    let mut reload = Reloader::new(options);
+    while !is_told_to_end(&mut signals, || reload.run(&engine)) {
         failed = engine.has_failed();
         let over = || engine.inputs_are_over().then(|| Summary::new(engine.snapshot()));
         if failed || over().is_some_and(|summary| end.has_come(&summary, Instant::now())) {
@@ -78,11 +81,11 @@ fn check_headers(ports: &EnginePorts, options: &CompareOptions) -> Result<(), Us
     Ok(())
 }
 
-/// Whether a signal that ends us has come.
-fn is_told_to_end(signals: &mut Signals) -> bool {
+/// Whether a signal that ends us has come; one that asks for a reload is heeded.
+fn is_told_to_end(signals: &mut Signals, mut reload: impl FnMut()) -> bool {
     signals.pending().any(|signal| {
         if signal == SIGHUP {
-            tracing::warn!("SIGHUP: nothing can be reloaded yet; restart to change settings");
+            reload();
         }
         signal != SIGHUP
     })

@@ -18,6 +18,7 @@ mod ending;
 mod live;
 mod logging;
 mod output;
+mod reload;
 mod replay;
 mod service;
 mod show;

@@ -142,7 +142,10 @@ fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> {
         released: options.released.clone(),
         verdicts: options.verdicts.clone(),
     };
-    let summary = match crate::replay::run(&files, crate::wiring::virtual_settings(&options.settings)) {
+    super::reload::warn_of_masks(&options.settings);
+    let rules = crate::wiring::rule_set(&options.settings);
+    let settings = crate::wiring::virtual_settings(&options.settings);
+    let summary = match crate::replay::run(&files, settings, rules) {
         Ok(summary) => summary,
         Err(error) if error.is_usage() => return Err(UsageError(error.to_string()).into()),
         Err(error) => return Err(error.into()),

@@ -29,6 +29,7 @@ pub(super) fn demo(options: &DemoOptions) -> anyhow::Result<ExitCode> {
     let backend = WorldBackend::new(world.checkpointer());
     let engine = Engine::start(&options.settings, ports, Box::new(backend))?;
     let metrics = serve_metrics(&options.settings, engine.source())?;
+    super::reload::warn_of_masks(&options.settings);
     let live = LiveLine::start();
     let mut drawn = Instant::now();
     while !world.is_over() && !engine.has_failed() {

@@ -37,10 +37,10 @@ impl Incarnation {
         ethernet: &[u8],
     ) -> Option<Contradiction> {
         let (own, other) = (&self.streams[side], &self.streams[side.other()]);
-        let theirs = other.first_difference(&store.spans, &store.held, placed, ethernet);
+        let theirs = other.first_difference(store, self.stream_origin(), placed, ethernet);
         let repeats = own.reach.is_some_and(|reach| placed.payload.start.is_before(reach.top));
         let mine =
-            if repeats { own.first_difference(&store.spans, &store.held, placed, ethernet) } else { None };
+            if repeats { own.first_difference(store, self.stream_origin(), placed, ethernet) } else { None };
         match Difference::earlier(theirs, mine) {
             None => self
                 .end_contradiction(store, side, placed)

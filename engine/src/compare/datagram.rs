@@ -6,11 +6,15 @@
 
 use pmd_tap::Nanos;
 
+use super::masking::{Difference, difference_of, digest_of};
 use super::{Arrival, Context, Flow, Tracking};
 use crate::held::{Content, HeldId, Matched};
 use crate::side::{BySide, Side};
 use crate::verdict::{Detail, Discard, MismatchKind, Release, Sink};
 use crate::wire::Extent;
+
+/// How many held datagrams are looked at for an equal one where an expression masks payload.
+const NEAR: usize = 32;
 
 /// What a datagram flow remembers beyond its queues.
 #[derive(Debug, Default)]
@@ -76,7 +80,7 @@ impl DatagramState {
                 let id =
                     flow.hold(cx, arrival, Content::Datagram { content, digest: None, matched: Matched::No });
                 if self.digested[side] == Digested::Yes {
-                    add_digest(cx, id);
+                    add_digest(flow, cx, id);
                 }
             }
         }
@@ -93,16 +97,19 @@ impl DatagramState {
         let other = arrival.side.other();
         let head = flow.queues[other].head()?;
         let bytes = content.of(arrival.frame.ethernet());
-        if is_equal(cx, head, bytes) {
+        if is_equal(flow, cx, head, bytes) {
             return Some(head);
         }
         if flow.queues[other].len() == 1 {
             return None;
         }
+        if cx.store.masks.has_expressions() {
+            return find_near(flow, cx, other, bytes);
+        }
         self.digest_all(flow, cx, other);
-        let digest = cx.store.hasher.digest(arrival.connection, bytes);
+        let digest = digest_of(flow, cx, arrival.connection, bytes);
         let found = cx.store.digests.first(other, digest)?;
-        is_equal(cx, found, bytes).then_some(found)
+        is_equal(flow, cx, found, bytes).then_some(found)
     }
 
     /// Gives all unmatched held datagrams of a side a digest: once, then each as it comes.
@@ -114,7 +121,7 @@ impl DatagramState {
         let mut at = flow.queues[side].head();
         while let Some(id) = at {
             at = cx.store.held.next_in_flow(id);
-            add_digest(cx, id);
+            add_digest(flow, cx, id);
         }
     }
 
@@ -167,7 +174,11 @@ impl DatagramState {
             },
             None => &[],
         });
-        let equal = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+        let equal = match difference_of(flow, cx, one, other) {
+            Difference::At(offset) => offset,
+            // They are reported although they are equal: a mask that came later forgives what differs.
+            Difference::None => 0,
+        };
         Detail::Mismatch {
             kind: MismatchKind::Datagram,
             offset: i64::try_from(equal).unwrap_or(0),
@@ -177,18 +188,35 @@ impl DatagramState {
     }
 }
 
-fn is_equal(cx: &Context<'_>, id: HeldId, bytes: &[u8]) -> bool {
+#[inline(always)]
+fn is_equal(flow: &Flow, cx: &Context<'_>, id: HeldId, bytes: &[u8]) -> bool {
     cx.store.held.get(id).is_some_and(|held| match held.content {
-        Content::Datagram { content, matched: Matched::No, .. } => content.of(held.frame.ethernet()) == bytes,
+        Content::Datagram { content, matched: Matched::No, .. } => {
+            difference_of(flow, cx, content.of(held.frame.ethernet()), bytes) == Difference::None
+        }
         _ => false,
     })
 }
 
-fn add_digest(cx: &mut Context<'_>, id: HeldId) {
+/// Where an expression masks, there is no digest to find an equal datagram by: one after the other, and not far.
+#[cold]
+fn find_near(flow: &Flow, cx: &Context<'_>, other: Side, bytes: &[u8]) -> Option<HeldId> {
+    let mut at = flow.queues[other].head();
+    for _ in 0..NEAR {
+        let id = at?;
+        if is_equal(flow, cx, id, bytes) {
+            return Some(id);
+        }
+        at = cx.store.held.next_in_flow(id);
+    }
+    None
+}
+
+fn add_digest(flow: &Flow, cx: &mut Context<'_>, id: HeldId) {
     let Some(held) = cx.store.held.get(id) else { return };
     let Content::Datagram { content, digest: None, matched: Matched::No } = held.content else { return };
     let side = held.side;
-    let digest = cx.store.hasher.digest(held.connection, content.of(held.frame.ethernet()));
+    let digest = digest_of(flow, cx, held.connection, content.of(held.frame.ethernet()));
     if let Some(Content::Datagram { digest: place, .. }) = cx.store.held.content_mut(id) {
         *place = Some(digest);
     }

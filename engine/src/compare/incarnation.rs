@@ -4,6 +4,7 @@
 //! the mapping of the secondary's numbers.
 
 use super::acks_ahead::AcksAhead;
+use super::masking::StreamOrigin;
 use super::stream::{Reach, Stream};
 use super::window::edge_of;
 use super::{CompareSettings, SecondarySequence, Store};
@@ -419,6 +420,12 @@ impl Incarnation {
     #[inline(always)]
     pub(crate) fn contradicted_at(&self) -> Option<SeqNumber> {
         self.contradiction
+    }
+
+    /// What the offset of a position is counted from, for positions near those that are compared.
+    #[inline(always)]
+    pub(super) fn stream_origin(&self) -> StreamOrigin {
+        StreamOrigin { mark: self.mark, offset: self.mark_offset }
     }
 
     /// Stream offset of a position: 0 is the byte after the SYN, or the primary's first position.

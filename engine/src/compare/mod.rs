@@ -6,11 +6,14 @@ mod contradiction;
 mod datagram;
 mod fields;
 mod incarnation;
+mod masking;
 mod ordinary;
+mod ruling;
 mod stream;
 mod syn;
 mod tcp;
 mod urgent;
+mod volatile;
 mod window;
 
 use std::time::Duration;
@@ -20,6 +23,7 @@ use pmd_tap::{Frame, Nanos};
 use crate::digests::Digests;
 use crate::flow::{FlowHasher, FlowKey};
 use crate::held::{Content, Held, HeldFrames, HeldId, Placed, Queue};
+use crate::policy::{Action, RuleIndex, Ruling};
 use crate::side::{BySide, Side};
 use crate::slab::Slab;
 use crate::spans::Spans;
@@ -29,6 +33,7 @@ use crate::wire::Packet;
 use datagram::DatagramState;
 pub use fields::{Field, IgnoredFields};
 pub(crate) use incarnation::Incarnation;
+pub use masking::MaskDesk;
 use tcp::TcpState;
 pub(crate) use window::Clamp;
 
@@ -102,6 +107,8 @@ pub struct Store {
     pub(crate) digests: Digests,
     /// For digests.
     pub(crate) hasher: FlowHasher,
+    /// What of the payload does not count on the connection at hand.
+    pub(crate) masks: MaskDesk,
 }
 
 impl Store {
@@ -116,6 +123,7 @@ impl Store {
             former: Slab::new(max_former),
             digests: Digests::new(both_sides),
             hasher,
+            masks: MaskDesk::default(),
         }
     }
 
@@ -145,6 +153,10 @@ enum Tracking {
     Diverged,
     /// The primary cannot be followed: everything of it waits for the commit.
     Lost,
+    /// A rule or class policy holds it, or has held what is still here: everything of it waits for the commit.
+    Aside,
+    /// A rule or class policy lets it pass.
+    Passed,
 }
 
 /// What would be lost with a connection that is forgotten.
@@ -165,6 +177,9 @@ pub struct Connection {
     epoch: u32,
     /// Whether a timeout was reported in this epoch.
     overdue: Reported,
+    ruling: Ruling,
+    /// Which set of rules said so; 0: none yet.
+    ruled_by: u32,
     protocol: Protocol,
 }
 
@@ -210,6 +225,8 @@ impl Flow {
             Side::Primary => {
                 self.hold(cx, arrival, Content::Opaque);
             }
+            // Nothing of it is compared, whether there is room or not.
+            Side::Secondary if self.tracking == Tracking::Aside => sink.discard(arrival.frame, Discard::Pass),
             Side::Secondary => sink.discard(arrival.frame, Discard::OverBudget),
         }
     }
@@ -304,7 +321,8 @@ impl Connection {
             tracking: Tracking::Compared,
             early: Nanos::NEVER,
         };
-        Self { flow, epoch, overdue: Reported::No, protocol }
+        let ruling = Ruling { action: Action::Compare, rule: RuleIndex::NONE };
+        Self { flow, epoch, overdue: Reported::No, ruling, ruled_by: 0, protocol }
     }
 
     /// Its flow.
@@ -331,9 +349,9 @@ impl Connection {
     /// How long it is remembered after its last frame.
     pub fn lifetime(&self, settings: &CompareSettings) -> Duration {
         match &self.protocol {
-            Protocol::Tcp(tcp) => tcp.lifetime(settings),
+            Protocol::Tcp(tcp) if self.ruling.action == Action::Compare => tcp.lifetime(settings),
             // As connection trackers do for a flow that saw both directions.
-            Protocol::Datagram(_) => Duration::from_mins(3),
+            Protocol::Datagram(_) | Protocol::Tcp(_) => Duration::from_mins(3),
         }
     }
 
@@ -381,8 +399,8 @@ impl Connection {
         self.overdue = Reported::No;
         self.flow.queues = BySide::default();
         self.flow.early = Nanos::NEVER;
-        let lost = self.flow.tracking == Tracking::Lost;
-        self.flow.tracking = Tracking::Compared;
+        let lost = matches!(self.flow.tracking, Tracking::Lost | Tracking::Aside);
+        self.flow.tracking = ruling::resting(self.ruling.action);
         match &mut self.protocol {
             Protocol::Tcp(tcp) if lost => *tcp = TcpState::new(),
             Protocol::Tcp(tcp) => tcp.commit(),
@@ -405,9 +423,12 @@ impl Connection {
         let side = arrival.side;
         match (flow.tracking, side) {
             (Tracking::Compared, _) | (Tracking::Diverged, Side::Primary) => {}
-            (Tracking::Diverged, Side::Secondary) | (Tracking::Lost, _) => {
-                return flow.set_aside(cx, arrival, sink);
+            (Tracking::Diverged, Side::Secondary) | (Tracking::Lost | Tracking::Aside, _) => {
+                let held_before = flow.queues[side].len();
+                flow.set_aside(cx, arrival, sink);
+                return flow.watch_queue(cx, side, held_before, sink);
             }
+            (Tracking::Passed, _) => return ruling::pass(arrival, sink),
         }
         let held_before = flow.queues[side].len();
         if side == Side::Secondary && held_before >= cx.settings.max_queue_size {
@@ -430,7 +451,10 @@ impl Connection {
     /// A secondary frame of this flow for which the shard has no room.
     pub(crate) fn handle_over_budget(&mut self, frame: Frame, now: Nanos, sink: &mut impl Sink) {
         self.flow.last_seen = now;
-        self.flow.diverge(frame, "max_held_frames", sink);
+        match self.flow.tracking {
+            Tracking::Aside | Tracking::Passed => sink.discard(frame, Discard::Pass),
+            _ => self.flow.diverge(frame, "max_held_frames", sink),
+        }
     }
 
     /// When something of it is due at the latest: a lower bound is enough.
@@ -486,7 +510,7 @@ impl Connection {
         self.overdue = Reported::Yes;
         let Some(held) = cx.store.held.get(id) else { return };
         let waits_for = match (&self.protocol, held.side) {
-            _ if self.flow.tracking == Tracking::Lost => WaitsFor::Checkpoint,
+            _ if matches!(self.flow.tracking, Tracking::Lost | Tracking::Aside) => WaitsFor::Checkpoint,
             (Protocol::Tcp(tcp), Side::Primary) => tcp.waits_for(cx, held, now),
             (Protocol::Datagram(_), Side::Primary) => WaitsFor::Secondary,
             (_, Side::Secondary) => WaitsFor::Primary,

@@ -1,6 +1,8 @@
 //! What one side has sent of a TCP stream, by position in the primary's sequence space.
 
-use crate::held::{HeldFrames, HeldId, Placed};
+use super::Store;
+use super::masking::StreamOrigin;
+use crate::held::{HeldId, Placed};
 use crate::spans::{Owner, Span, SpanList, Spans};
 use crate::wire::{SeqNumber, SeqRange, SynOptions};
 
@@ -252,17 +254,29 @@ impl Stream {
         (!common.is_empty()).then_some((common, HeldId(span.owner.0)))
     }
 
+    /// Gives back the memory of what is noted of it, when nothing of it is held any more.
+    #[cold]
+    pub(super) fn forget(&mut self, islands: &mut Spans, spans: &mut Spans) {
+        let lowest = self.reach.map_or(SeqNumber(0), |reach| reach.next) - (1 << 30);
+        for (list, slab) in [(&mut self.islands, islands), (&mut self.held, spans)] {
+            while let Some(span) = slab.first_ending_after(list, lowest) {
+                slab.remove(list, span.range.start);
+            }
+            *list = SpanList::default();
+        }
+    }
+
     /// The held frame that has `position`.
     pub(crate) fn holder_of(&self, spans: &Spans, position: SeqNumber) -> Option<HeldId> {
         self.held_in(spans, SeqRange::new(position, 1)).map(|(_, id)| id)
     }
 
-    /// The first byte of a segment that differs from this side's held bytes.
+    /// The first byte of a segment that differs from this side's held bytes, and counts.
     #[inline(always)]
     pub(crate) fn first_difference(
         &self,
-        spans: &Spans,
-        frames: &HeldFrames,
+        store: &Store,
+        origin: StreamOrigin,
         placed: &Placed,
         ethernet: &[u8],
     ) -> Option<Difference> {
@@ -270,8 +284,8 @@ impl Stream {
             return None;
         }
         let mut rest = placed.payload;
-        while let Some((common, id)) = self.held_in(spans, rest) {
-            if let Some(at) = difference_in(frames, id, placed, ethernet, common) {
+        while let Some((common, id)) = self.held_in(&store.spans, rest) {
+            if let Some(at) = difference_in(store, id, origin, placed, ethernet, common) {
                 return Some(Difference { at, with: Some(id) });
             }
             rest.start = common.end;
@@ -280,16 +294,17 @@ impl Stream {
     }
 }
 
-/// The first of `positions` whose byte in `placed` differs from that in the held frame `id`.
+/// The first of `positions` whose byte in `placed` differs from that in the held frame `id`, and counts.
 #[inline(always)]
 pub(crate) fn difference_in(
-    frames: &HeldFrames,
+    store: &Store,
     id: HeldId,
+    origin: StreamOrigin,
     placed: &Placed,
     ethernet: &[u8],
     positions: SeqRange,
 ) -> Option<SeqNumber> {
-    let held = frames.get(id)?;
+    let held = store.held.get(id)?;
     let crate::held::Content::Segment { placed: other, .. } = &held.content else { return None };
     // SYN and FIN have positions but no bytes.
     let common = positions.intersection(other.payload).intersection(placed.payload);
@@ -300,6 +315,10 @@ pub(crate) fn difference_in(
     let theirs = other.bytes_at(held.frame.ethernet(), common);
     if mine == theirs {
         return None;
+    }
+    if let Some(mask) = store.masks.mask() {
+        let whole = [(placed, ethernet), (other, held.frame.ethernet())];
+        return store.masks.difference_in_stream(mask, origin, whole, common);
     }
     let equal = mine.iter().zip(theirs).take_while(|(mine, theirs)| mine == theirs).count();
     Some(common.start + u32::try_from(equal).unwrap_or(0))

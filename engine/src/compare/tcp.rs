@@ -52,6 +52,18 @@ impl TcpState {
         self.current.commit();
     }
 
+    /// Gives back the memory of what is noted of it, when nothing of it is held any more, and begins anew.
+    pub(super) fn forget(&mut self, store: &mut Store) {
+        let former = self.former.and_then(|index| store.former.take(index));
+        let current = std::mem::replace(&mut self.current, Incarnation::new(0));
+        self.former = None;
+        for mut incarnation in [Some(current), former].into_iter().flatten() {
+            for side in Side::BOTH {
+                incarnation.streams[side].forget(&mut store.islands, &mut store.spans);
+            }
+        }
+    }
+
     pub(crate) fn lifetime(&self, settings: &CompareSettings) -> Duration {
         match self.current.ending() {
             None => ESTABLISHED,
@@ -405,7 +417,9 @@ impl<K: Sink> Session<'_, '_, K> {
                 at.start = common.end;
                 let differs = contradiction.is_some_and(|found| {
                     let ends_differ = found.kind == MismatchKind::Fin && found.with == Some(id);
-                    ends_differ || difference_in(&self.cx.store.held, id, placed, ethernet, common).is_some()
+                    let origin = self.incarnation.stream_origin();
+                    ends_differ
+                        || difference_in(self.cx.store, id, origin, placed, ethernet, common).is_some()
                 });
                 self.count_off(id, if differs { u32::MAX } else { common.len() });
             }

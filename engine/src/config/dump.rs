@@ -5,8 +5,9 @@ use std::fmt::Write;
 use serde_json::{Map, Value as Json};
 
 use super::error::ConfigError;
-use super::keys::{KEYS, NOTIFY_DEV};
+use super::keys::{self, NOTIFY_DEV};
 use super::load::{Given, Sources};
+use super::rules;
 use super::settings::{Purpose, Settings};
 use super::validate::Machine;
 use super::value::Shown;
@@ -22,7 +23,7 @@ impl Sources {
 pub(super) fn toml_text(settings: &Settings, purpose: Purpose, given: &Given) -> String {
     let defaults = Settings::defaults(purpose);
     let mut text = String::from("# Settings in effect; colo check-config reads this file again.\n");
-    for key in KEYS.iter().filter(|key| key.name != NOTIFY_DEV.name) {
+    for key in keys::all().filter(|key| key.name != NOTIFY_DEV.name) {
         let mut shown = (key.show)(settings);
         let default = (key.show)(&defaults);
         // A dumped default must not pass for the operator's word that nobody takes checkpoints: see `load_live`.
@@ -37,14 +38,17 @@ pub(super) fn toml_text(settings: &Settings, purpose: Purpose, given: &Given) ->
             _ => writeln!(text, "{} = {shown}", key.name),
         };
     }
+    let _ = writeln!(text, "\n# Rules for flows, [[rule]]: the first that matches counts (default: none).");
+    text.push_str(&rules::to_toml(&settings.policy.rules));
     text
 }
 
 /// As one JSON object, key → value; `null` where nothing is set.
 pub fn dump_json(settings: &Settings) -> Json {
-    let shown = KEYS.iter().filter(|key| key.name != NOTIFY_DEV.name);
-    let entries: Map<String, Json> =
+    let shown = keys::all().filter(|key| key.name != NOTIFY_DEV.name);
+    let mut entries: Map<String, Json> =
         shown.map(|key| (key.name.to_owned(), json((key.show)(settings)))).collect();
+    entries.insert("rule".to_owned(), rules::to_json(&settings.policy.rules));
     Json::Object(entries)
 }
 

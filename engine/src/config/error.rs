@@ -44,6 +44,19 @@ pub enum ConfigError {
         "{place}unknown key {key:?}; the nearest known one is {nearest} (colo dump-config lists them all)"
     )]
     UnknownKey { place: Place, key: String, nearest: &'static str },
+    #[error("{place}unknown key {key:?} of a rule; the nearest known one is {nearest}")]
+    UnknownRuleKey { place: Place, key: String, nearest: &'static str },
+    #[error("{subject} of a rule is {got}, but must be {wanted}; for example {example}")]
+    BadRuleValue { subject: Subject, got: String, wanted: String, example: String },
+    #[error("{place}rule is no list of tables; write [[rule]] in front of each")]
+    NoRules { place: Place },
+    #[error("{place}{count} rules are more than {most}; merge some: ports take lists, networks prefixes")]
+    TooManyRules { place: Place, count: usize, most: usize },
+    #[error(
+        "{place}rule {rule} masks payload, which is unsafe: what is masked is not compared; say \
+         allow_unsafe_masks = true at the top of the file if that is what you want"
+    )]
+    UnsafeMask { place: Place, rule: usize },
     #[error("{subject} is {got}, but must be {wanted}; for example {}", subject.example())]
     BadValue { subject: Subject, got: String, wanted: String },
     #[error("--set {text:?} has no key and value; write --set key=value, as in --set compare_timeout=400")]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::address::{NOTIFY_SYNTAX, PORT_SYNTAX, PortAddress};
+use super::classes::POLICY_KEYS;
 use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
 use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
 use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis};
@@ -289,12 +290,22 @@ pub(super) static KEYS: [Key; 30] = [
 /// The row of a key or alias.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, key)| key);
-    KEYS.iter().find(|key| key.name == name)
+    all().find(|key| key.name == name)
+}
+
+/// The rows of all tables, in the order `dump-config` prints them.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(&POLICY_KEYS)
+}
+
+/// Whether keys are written in a table of this name.
+pub(super) fn is_table(name: &str) -> bool {
+    all().any(|key| key.name.split_once('.').is_some_and(|(table, _)| table == name))
 }
 
 /// The known name most like `name`.
 pub(super) fn nearest(name: &str) -> &'static str {
-    let names = KEYS.iter().map(|key| key.name).chain(ALIASES.iter().map(|(alias, _)| *alias));
+    let names = all().map(|key| key.name).chain(["rule"]).chain(ALIASES.iter().map(|(alias, _)| *alias));
     // Jaro-Winkler is quadratic: a monster of a key needs no exact answer.
     let head: String = name.chars().take(64).collect();
     let near = |known: &str| strsim::jaro_winkler(known, &head);

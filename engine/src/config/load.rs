@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, Subject};
 use super::keys::{self, Key, NOTIFY_DEV};
+use super::rules;
 use super::settings::{Ports, Purpose, Settings};
 use super::validate::{self, Machine};
 use super::value::Value;
@@ -18,7 +19,7 @@ use super::value::Value;
 const FILE_BYTES: u64 = 1 << 20;
 
 /// What the settings are made of, later over earlier: defaults for the purpose, file, flags, `--set`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
     /// Which command asks.
     pub purpose: Purpose,
@@ -61,6 +62,13 @@ impl Sources {
         } else {
             Err(ConfigError::MissingCheckpoint)
         }
+    }
+
+    /// Keys whose values differ between two settings, rules and class policies aside.
+    pub fn changed_keys(before: &Settings, after: &Settings) -> Vec<&'static str> {
+        let live = |key: &Key| key.name.starts_with("class.") || key.name == "allow_unsafe_masks";
+        let changed = |key: &&Key| !live(key) && (key.show)(before) != (key.show)(after);
+        keys::all().filter(changed).map(|key| key.name).collect()
     }
 
     /// Everything of [`Sources::load`], for a machine with given cores.
@@ -131,6 +139,17 @@ fn apply_file(
     for (name, value) in entries {
         let place = Place::File(path.to_owned(), position(text, name.span().start).0);
         let written = name.get_ref().to_string();
+        if written == "rule" {
+            settings.policy.rules = rules::read(path, text, &place, value.get_ref())?;
+            given.insert("rule", place);
+            continue;
+        }
+        if let DeValue::Table(fields) = value.get_ref()
+            && keys::is_table(&written)
+        {
+            apply_table(settings, given, (path, text), &written, fields)?;
+            continue;
+        }
         let key = apply(settings, given, place.clone(), &written, &Value::from_toml(value.get_ref()))?;
         let target = if key.name == NOTIFY_DEV.name { "checkpoint" } else { key.name };
         if let Some(first) = seen.insert(target, written.clone()) {
@@ -138,6 +157,29 @@ fn apply_file(
         }
     }
     Ok(())
+}
+
+/// A table such as `[class]`: each of its keys has a row of its own, with a dot in its name.
+fn apply_table(
+    settings: &mut Settings,
+    given: &mut Given,
+    (path, text): (&Path, &str),
+    table: &str,
+    fields: &DeTable<'_>,
+) -> Result<(), ConfigError> {
+    let mut entries: Vec<_> = fields.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (name, value) in entries {
+        let place = Place::File(path.to_owned(), line_of(text, name.span().start));
+        let key = format!("{table}.{}", name.get_ref());
+        apply(settings, given, place, &key, &Value::from_toml(value.get_ref()))?;
+    }
+    Ok(())
+}
+
+/// Line of a byte, counted from 1.
+pub(super) fn line_of(text: &str, byte: usize) -> usize {
+    position(text, byte).0
 }
 
 /// Line and column of a byte, both counted from 1.

@@ -5,11 +5,13 @@
 //! type leaves this module.
 
 mod address;
+mod classes;
 mod dump;
 mod error;
 mod header_fields;
 mod keys;
 mod load;
+mod rules;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,6 @@ pub use error::{ConfigError, Place, Subject};
 pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};
 pub use load::Sources;
 pub use settings::{
-    CheckpointBackend, CheckpointSettings, CommitAfter, LimitSettings, PollMode, PortSettings, Ports,
-    Purpose, RunMode, RuntimeSettings, Settings,
+    CheckpointBackend, CheckpointSettings, CommitAfter, LimitSettings, PolicySettings, PollMode,
+    PortSettings, Ports, Purpose, RunMode, RuntimeSettings, Settings,
 };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::address::{NotifyAddress, PortAddress};
 use super::header_fields::HeaderFields;
 use crate::compare::CompareSettings;
+use crate::policy::{ClassPolicies, Rule};
 
 /// Which command the settings are for; it decides some defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Settings {
     pub checkpoint: CheckpointSettings,
     /// Threads and cores.
     pub runtime: RuntimeSettings,
+    /// What is compared and what is not.
+    pub policy: PolicySettings,
     /// What nothing may grow beyond.
     pub limits: LimitSettings,
     /// Where the metrics server listens; `None` when it is off.
@@ -98,6 +101,17 @@ pub enum CommitAfter {
     After(Duration),
     /// It never does.
     Never,
+}
+
+/// What is compared and what is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySettings {
+    /// What becomes of frames outside the comparison of IP flows.
+    pub classes: ClassPolicies,
+    /// Rules for flows; the first that matches counts.
+    pub rules: Vec<Rule>,
+    /// Whether rules may mask payload.
+    pub allow_unsafe_masks: bool,
 }
 
 /// Threads and cores.
@@ -182,6 +196,7 @@ impl Settings {
                 max_gso_frames: 256,
                 max_fragments: 1024,
             },
+            policy: PolicySettings::default(),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
             log: log.to_owned(),
         }

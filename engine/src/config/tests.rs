@@ -252,7 +252,7 @@ fn words_for_nothing_are_taken() {
 
 #[test]
 fn examples_of_all_keys_are_fine() {
-    for key in &keys::KEYS {
+    for key in keys::all() {
         assert_eq!(keys::find(key.name).map(|found| found.name), Some(key.name));
         let (_folder, path) = file(&format!("{} = {}\n", key.name, key.example));
         let sources = Sources { file: Some(path), ..Sources::new(Purpose::Compare) };
@@ -283,8 +283,70 @@ fn dumped_settings_load_to_the_same_settings() {
         "metrics=off",
         "max_checkpoint_interval=off",
         "log=info,colo_engine::shard=debug",
+        "class.arp=hold",
+        "class.lldp=compare",
+        "allow_unsafe_masks=true",
     ]);
     round_trip(&odd.expect("odd settings"), Purpose::Compare);
+}
+
+#[test]
+fn dumped_rules_load_to_the_same_rules() {
+    let text = "allow_unsafe_masks = true\n[class]\narp = \"hold\"\n[[rule]]\nprotocol = 89\naction = \"hold\"\n\
+                [[rule]]\nprotocol = \"tcp\"\nguest_ports = \"80,8000-8100\"\npeer_ports = 7\n\
+                guest = \"10.0.0.0/8\"\npeer = \"fd00::/8\"\nvlan = 0\nignore = [\"mss\", \"urgent\"]\n\
+                mask = [{ offset = 3, length = 2 }, { regex = 'Date: [^\\r]*' }]\n[[rule]]\n";
+    let (_folder, path) = file(text);
+    let settings = Sources { file: Some(path), ..Sources::new(Purpose::Replay) }.load().expect("rules");
+    assert_eq!(settings.policy.rules.len(), 3);
+    assert_eq!(settings.policy.classes.of(crate::wire::Class::Arp), crate::policy::Action::Hold);
+    round_trip(&settings, Purpose::Replay);
+    assert_eq!(
+        dump_json(&settings)["rule"][1]["mask"].as_str().map(|mask| mask.contains("Date")),
+        Some(true)
+    );
+}
+
+#[test]
+fn bad_rules_get_one_exact_sentence() {
+    for (text, expected) in [
+        (
+            "[[rule]]\nprotokol = 6\n",
+            "colo.toml:2: unknown key \"protokol\" of a rule; the nearest known one is protocol",
+        ),
+        (
+            "[[rule]]\naction = \"drop\"\n",
+            "colo.toml:2: action of a rule is \"drop\", but must be \"compare\" or \"pass\" or \"hold\"; \
+             for example action = \"pass\"",
+        ),
+        (
+            "[[rule]]\nguest = \"10.0.0.1/8\"\n",
+            "colo.toml:2: guest of a rule is \"10.0.0.1/8\", but must be an address with a prefix length, as in \
+             10.0.0.0/24 or fd00::/8, and no bits set behind it; for example guest = \"10.0.0.0/24\"",
+        ),
+        (
+            "\n[[rule]]\nmask = [{ offset = 1, length = 1 }]\n",
+            "colo.toml:2: rule 1 masks payload, which is unsafe: what is masked is not compared; say \
+             allow_unsafe_masks = true at the top of the file if that is what you want",
+        ),
+        ("rule = 1\n", "colo.toml:1: rule is no list of tables; write [[rule]] in front of each"),
+        (
+            "[class]\nmalformed = \"compare\"\n",
+            "colo.toml:2: class.malformed is \"compare\", but must be \"pass\" or \"hold\"; for example \
+             class.malformed = \"pass\"",
+        ),
+        (
+            "[class]\nipx = \"pass\"\n",
+            "colo.toml:2: unknown key \"class.ipx\"; the nearest known one is class.igmp (colo dump-config lists them \
+             all)",
+        ),
+    ] {
+        assert_eq!(sentence(text), expected, "{text}");
+    }
+    let many = "[[rule]]\n".repeat(257);
+    assert!(sentence(&many).contains("257 rules are more than 256"));
+    let large = "allow_unsafe_masks = true\n[[rule]]\nmask = [{ regex = \"[a-z]{1,400}x[0-9a-f]{300}y.{0,500}z\" }]\n";
+    assert!(sentence(large).contains("needs an automaton of more than"));
 }
 
 #[test]
@@ -301,7 +363,12 @@ fn json_has_every_key() {
     let json = dump_json(&Settings::defaults(Purpose::Compare));
     assert_eq!(json["compare_timeout"], 400);
     assert_eq!(json["primary_in"], serde_json::Value::Null);
-    assert_eq!(json.as_object().map(serde_json::Map::len), Some(keys::KEYS.len() - 1));
+    assert_eq!(
+        json.as_object().map(serde_json::Map::len),
+        Some(keys::all().count()),
+        "notify_dev is not there, rule is"
+    );
+    assert_eq!(json["class.arp"], "pass");
 }
 
 proptest! {

@@ -103,6 +103,11 @@ pub(super) fn check(
     if queue > held {
         return Err(ConfigError::QueueAboveHeld { subject: subject("max_queue_size"), queue, held });
     }
+    let policy = &settings.policy;
+    let masked = policy.rules.iter().position(|rule| !rule.mask.is_empty());
+    if let Some(place) = masked.filter(|_| !policy.allow_unsafe_masks) {
+        return Err(ConfigError::UnsafeMask { place: subject("rule").place, rule: place + 1 });
+    }
     check_addresses(settings, &subject)
 }
 

@@ -47,7 +47,7 @@ impl Value {
         }
     }
 
-    fn as_integer(&self) -> Option<i128> {
+    pub(super) fn as_integer(&self) -> Option<i128> {
         match self {
             Self::Integer(number) => Some(*number),
             Self::Word(word) => word.parse().ok(),

@@ -64,6 +64,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     families.extend(fragments(&snapshot.pairs));
     families.extend(latency(&snapshot.pairs));
     families.extend(state(&snapshot.pairs));
+    families.extend(policy(&snapshot.pairs));
     families.extend(cores(snapshot));
     let mut families: Vec<MetricFamily> = families.into_iter().filter_map(Family::finish).collect();
     families.extend(ProcessCollector::for_self().collect());
@@ -239,6 +240,38 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         violations.count(&[pair], one.invariant_violations);
     }
     vec![mode, switches, connections, refused, peers, stops, frames, bytes, up, violations]
+}
+
+fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {
+    let mut classes = Family::counter(
+        "colo_class_frames_total",
+        "Frames outside the comparison of IP flows, by class: what becomes of them is said by class.CLASS.",
+    );
+    let mut rules = Family::gauge("colo_rules", "Rules in force.");
+    let mut masked = Family::counter(
+        "colo_masked_differences_total",
+        "Differences that a rule's payload mask forgave, by the rule's number: content that was not compared.",
+    );
+    let mut reloads = Family::counter(
+        "colo_config_reloads_total",
+        "Times that the configuration was read again, by what came of it.",
+    );
+    for one in pairs {
+        let pair = ("pair", one.pair.as_str());
+        for (side, counts) in sides(one) {
+            for (class, count) in counts.classes.by_label() {
+                classes.count(&[pair, ("side", side), ("class", class)], count);
+            }
+        }
+        rules.count(&[pair], one.rules.count);
+        for (rule, count) in &one.rules.masked {
+            masked.count(&[pair, ("rule", rule)], *count);
+        }
+        for (outcome, count) in one.rules.reloads.by_label() {
+            reloads.count(&[pair, ("outcome", outcome)], count);
+        }
+    }
+    vec![classes, rules, masked, reloads]
 }
 
 fn cores(snapshot: &Snapshot) -> Vec<Family> {

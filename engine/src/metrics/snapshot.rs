@@ -58,8 +58,21 @@ pub struct PairSnapshot {
     pub mode: Mode,
     /// Changes of the mode to this one, since the start.
     pub mode_switches: u64,
+    /// What is compared and what is not.
+    pub rules: RulesSnapshot,
     /// One entry a link: the port's name (`primary_in`, `secondary_in`, `out`, `notify`) and its state.
     pub links: Vec<Link>,
+}
+
+/// The rules in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RulesSnapshot {
+    /// How many there are.
+    pub count: u64,
+    /// Differences that payload masks forgave, by the number of the rule, counted from 1; rules with a mask only.
+    pub masked: Vec<(String, u64)>,
+    /// Times that the configuration was read again.
+    pub reloads: Reloads,
 }
 
 /// What the engine does with a pair.
@@ -97,6 +110,8 @@ pub struct SideSnapshot {
     pub bytes: u64,
     /// Frames dropped, by reason; on the primary's side every one must stay 0.
     pub dropped: Dropped,
+    /// Frames received outside the comparison of IP flows, by class.
+    pub classes: ClassFrames,
     /// Frames held now.
     pub held_frames: u64,
     /// Bytes of the frames held now.
@@ -152,6 +167,36 @@ labelled! {
         duplicate = "duplicate",
         /// There was no room for it.
         over_budget = "over_budget",
+    }
+}
+
+labelled! {
+    /// Frames by class; the keys of the configuration's `class`.
+    ClassFrames {
+        /// Address resolution.
+        arp = "arp",
+        /// IPv6 neighbour discovery.
+        nd = "nd",
+        /// IPv6 multicast listener discovery.
+        mld = "mld",
+        /// IPv4 group management.
+        igmp = "igmp",
+        /// Link layer discovery.
+        lldp = "lldp",
+        /// Any other `EtherType`.
+        other = "other",
+        /// Truncated, or with lengths that contradict each other.
+        malformed = "malformed",
+    }
+}
+
+labelled! {
+    /// Readings of the configuration after the start, by what came of them.
+    Reloads {
+        /// Its rules are in force.
+        done = "done",
+        /// It cannot be used: nothing has changed.
+        refused = "refused",
     }
 }
 

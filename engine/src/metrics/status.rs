@@ -73,6 +73,12 @@ fn pair(pair: &PairSnapshot) -> Value {
             "last_commit_unix_seconds": checkpoints.last_commit_unix.map(|time| time.as_secs_f64()),
         },
         "release_latency_ns": object(latency.map(|(why, recorded)| (why, percentiles_json(recorded))).into_iter()),
+        "rules": {
+            "count": pair.rules.count,
+            "unsafe": !pair.rules.masked.is_empty(),
+            "masked_differences": pair.rules.masked.iter().map(|(rule, count)| (rule.clone(), json!(count))).collect::<Map<_, _>>(),
+            "reloads": object(pair.rules.reloads.by_label()),
+        },
         "connections": pair.connections,
         "connections_refused": pair.connections_refused,
         "peers_refused": pair.peers_refused,
@@ -87,6 +93,7 @@ fn side(side: &SideSnapshot) -> Value {
         "frames": side.frames,
         "bytes": side.bytes,
         "dropped": object(side.dropped.by_label()),
+        "classes": object(side.classes.by_label()),
         "held_frames": side.held_frames,
         "held_bytes": side.held_bytes,
     })

@@ -5,9 +5,11 @@ mod report;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pmd_tap::{Capture, CaptureError, CaptureWriter, CapturedFrame, Nanos};
 
+use crate::policy::RuleSet;
 use crate::side::BySide;
 use crate::virtual_time::{Input, VirtualSettings, VirtualTime};
 
@@ -104,7 +106,7 @@ impl Input for Side {
 }
 
 /// Runs two captures through the engine.
-pub fn run(files: &Files, settings: VirtualSettings) -> Result<Summary, ReplayError> {
+pub fn run(files: &Files, settings: VirtualSettings, rules: RuleSet) -> Result<Summary, ReplayError> {
     let mut inputs =
         BySide { primary: Side::open(&files.primary)?, secondary: Side::open(&files.secondary)? };
     let first = [inputs.primary.first_ns(), inputs.secondary.first_ns()];
@@ -122,6 +124,7 @@ pub fn run(files: &Files, settings: VirtualSettings) -> Result<Summary, ReplayEr
     };
     let mut report = Report::new(start_ns, released, verdicts);
     let mut engine = VirtualTime::new(settings)?;
+    engine.replace_rules(&Arc::new(rules));
     engine.run(BySide { primary: &mut inputs.primary, secondary: &mut inputs.secondary }, &mut report)?;
     for side in [&inputs.primary, &inputs.secondary] {
         if side.snapped > 0 {
@@ -129,7 +132,7 @@ pub fn run(files: &Files, settings: VirtualSettings) -> Result<Summary, ReplayEr
             tracing::warn!("{} frames of {path} were not captured whole: capture with -s 0", side.snapped);
         }
     }
-    report.finish(engine.received(), engine.mismatches(), engine.window_clamped())
+    report.finish(&engine)
 }
 
 impl Input for &mut Side {

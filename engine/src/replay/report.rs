@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::ReplayError;
 use crate::side::{BySide, Side};
 use crate::verdict::{Cause, Detail, Discard, Reason, Release};
-use crate::virtual_time::{Event, Recorder};
+use crate::virtual_time::{Event, Recorder, VirtualTime};
 
 /// Writes down what happens, and counts it.
 pub(super) struct Report {
@@ -48,6 +48,8 @@ pub struct Summary {
     pub checkpoints: BTreeMap<&'static str, u64>,
     /// Contradictions found, those included that another request answered.
     pub mismatches: u64,
+    /// Differences that payload masks forgave.
+    pub masked_differences: u64,
     /// How long released frames were held, nanoseconds, nearest rank.
     pub release_latency_ns: Latency,
 }
@@ -192,18 +194,14 @@ impl Report {
         self.write(&RequestLine { t_ns, event: "request", reason, flow, detail: cause.detail.into() })
     }
 
-    pub(super) fn finish(
-        mut self,
-        received: BySide<u64>,
-        mismatches: u64,
-        window_clamped: u64,
-    ) -> Result<Summary, ReplayError> {
+    pub(super) fn finish(mut self, engine: &VirtualTime) -> Result<Summary, ReplayError> {
         if let Some(writer) = self.released.take() {
             writer.finish()?;
         }
         if let Some((path, mut file)) = self.verdicts.take() {
             file.flush().map_err(|source| ReplayError::Verdicts { path, source })?;
         }
+        let received = engine.received();
         self.held_ns.sort_unstable();
         let rank = |percent: usize| {
             let rank = (self.held_ns.len() * percent).div_ceil(100).saturating_sub(1);
@@ -213,14 +211,15 @@ impl Report {
             frames: Sides { primary: received.primary, secondary: received.secondary },
             released: self.releases.values().sum(),
             dropped: self.drops.values().sum(),
-            window_clamped,
+            window_clamped: engine.window_clamped(),
             held: self.held.primary,
             held_secondary: self.held.secondary,
             release_latency_ns: Latency { p50: rank(50), p99: rank(99), max: rank(100) },
             released_by: self.releases,
             dropped_by: self.drops,
             checkpoints: self.requests,
-            mismatches,
+            mismatches: engine.mismatches(),
+            masked_differences: engine.forgiven(),
         })
     }
 }

@@ -25,6 +25,8 @@ use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 
 /// Frames flushed in one iteration, so that a core with a large flush still polls its ports.
 const FLUSH_STEP: usize = 1024;
+/// Connections put under other rules in one iteration.
+const RULES_STEP: usize = 256;
 /// Bursts read of an input while its boundary is due, at most: what a socket holds, several times over.
 const DRAIN_BURSTS: usize = 8192;
 /// How long an ending engine tries to push out what has left.
@@ -45,6 +47,8 @@ pub(super) struct ShardSeat {
     flushing: Flushing,
     next_tick: Nanos,
     tick: Duration,
+    /// The set of rules that the shard has.
+    rules: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,7 @@ impl ShardSeat {
             flushing: Flushing::No,
             next_tick: Nanos::ZERO,
             tick,
+            rules: 0,
         }
     }
 
@@ -229,6 +234,7 @@ impl Core {
     /// One iteration: a burst of each input, what is in the rings, timers, the output.
     fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
         let mut found = Found::Nothing;
+        found.note(self.poll_rules(now, env));
         for input in 0..self.inputs.len() {
             found.note(self.poll_input(input, now, env));
         }
@@ -240,6 +246,30 @@ impl Core {
         self.poll_fragments(now, env);
         found.note(self.poll_output(now, env));
         found
+    }
+
+    /// Takes rules that were put in force, and lets held frames follow them. Not in the middle of a flush, which
+    /// empties everything anyway.
+    #[inline(always)]
+    fn poll_rules(&mut self, now: Nanos, env: &Env<'_>) -> bool {
+        let number = env.shared.rules.number();
+        let due = |seat: &ShardSeat| seat.rules != number || seat.shard.has_rules_to_follow();
+        if !self.seat.as_ref().is_some_and(|seat| due(seat) && seat.flushing == Flushing::No) {
+            return false;
+        }
+        self.follow_rules(number, now, env);
+        true
+    }
+
+    #[cold]
+    fn follow_rules(&mut self, number: u32, now: Nanos, env: &Env<'_>) {
+        let Some((seat, mut sink)) = self.desk(now, env) else { return };
+        if seat.rules != number {
+            let (set, number) = env.shared.rules.current();
+            seat.rules = number;
+            seat.shard.replace_rules(set);
+        }
+        seat.shard.follow_rules(RULES_STEP, &mut sink);
     }
 
     /// Receives of one input, or marks its boundary.
@@ -530,8 +560,10 @@ impl Core {
             !blocked && env.rings.shard_input(self.index, *side).is_some_and(|ring| !ring.is_empty())
         });
         let commit = self.seat.as_ref().is_some_and(|seat| env.shared.committed() != seat.epoch);
+        let rules = self.seat.as_ref().is_some_and(|seat| env.shared.rules.number() != seat.rules);
         frames
             || commit
+            || rules
             || env.rings.feeds_waiting(self.index)
             || self.inputs.iter().any(|input| input.must_mark(boundary))
             || env.shared.is_stopping()
@@ -547,6 +579,7 @@ impl Core {
         }
         let Some(seat) = &self.seat else { return };
         counters.connections = u64::try_from(seat.shard.connections()).unwrap_or(0);
+        counters.forgiven.set(seat.shard.forgiven());
         for side in Side::BOTH {
             counters.held_frames[side] = u64::try_from(seat.shard.held_frames(side)).unwrap_or(0);
             counters.held_bytes[side] = u64::try_from(seat.shard.held_bytes(side)).unwrap_or(0);
@@ -609,9 +642,13 @@ fn role_of(side: Side) -> PortRole {
 fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut CoreSink<'_>) {
     let frames = u64::try_from(work.frame.stands_for()).unwrap_or(1);
     sink.counters.handled[side] += frames;
-    let Some(protocol) = work.packet.flow().map(FlowKey::protocol) else {
+    let Some((protocol, class)) = work.packet.flow().map(|flow| (flow.protocol(), flow.class())) else {
         return shard.handle(side, work, now, sink);
     };
+    if let Some(class) = class {
+        sink.counters.class_frames[side].count(class);
+        return shard.handle(side, work, now, sink);
+    }
     let [released, dropped] = [total_released(sink.counters), total_dropped(sink.counters)];
     shard.handle(side, work, now, sink);
     let released = total_released(sink.counters) - released;
@@ -624,11 +661,11 @@ fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut 
 
 #[inline(always)]
 fn total_released(counters: &Counters) -> u64 {
-    counters.released.matched + counters.released.ack
+    counters.released.matched + counters.released.ack + counters.released.pass
 }
 
 #[inline(always)]
 fn total_dropped(counters: &Counters) -> u64 {
     let dropped = &counters.dropped;
-    dropped.matched + dropped.stale + dropped.duplicate + dropped.over_budget
+    dropped.matched + dropped.pass + dropped.stale + dropped.duplicate + dropped.over_budget
 }

@@ -4,6 +4,7 @@ mod control;
 mod core;
 mod publish;
 mod rings;
+mod rules;
 mod scrape;
 mod shared;
 mod sleep;
@@ -17,12 +18,13 @@ use crate::checkpoint::{Backend, Lifecycle};
 use crate::config::{RunMode, Settings};
 use crate::flow::FlowHasher;
 use crate::metrics::{ReleaseLatency, Snapshot};
+use crate::policy::RuleSet;
 use crate::rx::{Input, WorkBurst};
 use crate::shard::{Shard, ShardSettings};
 use crate::side::{BySide, Side};
 use crate::stats::Counters;
 use crate::tx::{OutQueue, Output};
-use crate::wiring::{fragment_settings, lifecycle_settings, shard_settings};
+use crate::wiring::{fragment_settings, lifecycle_settings, rule_set, shard_settings};
 
 use control::{Control, ControlCounters};
 use core::{Core, ShardSeat};
@@ -31,6 +33,7 @@ use rings::{Plan, Rings};
 use scrape::Scrape;
 use shared::Shared;
 
+pub use rules::Reload;
 pub use shared::PortRole;
 
 /// Frames that are on their way, not held: rings, bursts, the output's hands.
@@ -85,7 +88,8 @@ impl Engine {
             RunMode::Pipeline => Plan::pipeline(workers),
         };
         let failed = |what| move |source| EngineError::Start { what, source };
-        let shared = Shared::new(Clock::start(), plan.cores(), 2, plan.shards).map_err(failed("wake-ups"))?;
+        let shared = Shared::new(Clock::start(), plan.cores(), 2, plan.shards, rule_set(settings))
+            .map_err(failed("wake-ups"))?;
         let shared = Arc::new(shared);
         let cores = build_cores(settings, &plan, ports)?;
         let rings = Arc::new(Rings::new(plan));
@@ -135,6 +139,17 @@ impl Engine {
     pub fn source(&self) -> Arc<dyn Fn() -> Snapshot + Send + Sync> {
         let scrape = Arc::clone(&self.scrape);
         Arc::new(move || scrape.snapshot())
+    }
+
+    /// Puts other rules in force, for all flows at once as far as each frame is concerned: it is judged by the former set
+    /// or by this one. Frames held follow within the next iterations of their core.
+    pub fn replace_rules(&self, rules: RuleSet) {
+        self.shared.replace_rules(rules);
+    }
+
+    /// Counts a reading of the configuration.
+    pub fn count_reload(&self, reload: Reload) {
+        self.shared.rules.count(reload);
     }
 
     /// Whether a thread has ended although nobody stopped the engine: it must not go on half alive.

@@ -8,11 +8,11 @@ use super::rings::Rings;
 use super::shared::{PortRole, Shared};
 use crate::fragments::FragmentCounts;
 use crate::metrics::{
-    CoreSnapshot, Dropped, Link, LinkState, PairSnapshot, Polls, PoolSnapshot, Released, RingSnapshot,
-    SideSnapshot, Snapshot, Verdicts,
+    ClassFrames, CoreSnapshot, Dropped, Link, LinkState, PairSnapshot, Polls, PoolSnapshot, Released,
+    Reloads, RingSnapshot, RulesSnapshot, SideSnapshot, Snapshot, Verdicts,
 };
 use crate::side::Side;
-use crate::stats::Counters;
+use crate::stats::{ByRule, Counters};
 use crate::verdict::Reason;
 
 /// Everything a snapshot is made of.
@@ -41,6 +41,7 @@ impl Scrape {
         for reason in Reason::ALL {
             *reason_cell(&mut pair.checkpoints.absorbed, reason) += self.shared.lost_causes(reason);
         }
+        let mut forgiven = ByRule::default();
         for (index, core) in self.cores.iter().enumerate() {
             let published = core.lock().unwrap_or_else(PoisonError::into_inner);
             let counters = published.counters.clone();
@@ -54,10 +55,22 @@ impl Scrape {
             }
             drop(published);
             add_counters(&mut pair, &counters);
+            forgiven.add(&counters.forgiven);
             self.add_core(&mut snapshot, index, &counters);
         }
+        pair.rules = self.rules(&forgiven);
         snapshot.pairs.push(pair);
         snapshot
+    }
+
+    fn rules(&self, forgiven: &ByRule) -> RulesSnapshot {
+        let (set, _) = self.shared.rules.current();
+        let [done, refused] = self.shared.rules.reloads();
+        RulesSnapshot {
+            count: u64::try_from(set.len()).unwrap_or(u64::MAX),
+            masked: set.masked().map(|place| ((place + 1).to_string(), forgiven.of(place))).collect(),
+            reloads: Reloads { done, refused },
+        }
     }
 
     /// Rounds of every thread: cores as far as they are published, then the control thread.
@@ -151,6 +164,14 @@ fn add_counters(pair: &mut PairSnapshot, counters: &Counters) {
 fn add_side(sum: &mut SideSnapshot, side: Side, counters: &Counters) {
     sum.frames += counters.received[side];
     sum.bytes += counters.received_bytes[side];
+    let ClassFrames { arp, nd, mld, igmp, lldp, other, malformed } = counters.class_frames[side];
+    sum.classes.arp += arp;
+    sum.classes.nd += nd;
+    sum.classes.mld += mld;
+    sum.classes.igmp += igmp;
+    sum.classes.lldp += lldp;
+    sum.classes.other += other;
+    sum.classes.malformed += malformed;
     sum.held_frames += counters.held_frames[side];
     sum.held_bytes += counters.held_bytes[side];
     let FragmentCounts { held, held_bytes, reassembled, malformed, refused } = counters.fragments[side];

@@ -7,6 +7,8 @@ use crossbeam_queue::ArrayQueue;
 use pmd_tap::{Clock, LinkEvent};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::rules::RuleDesk;
+use crate::policy::RuleSet;
 use crate::verdict::{Cause, Reason};
 
 /// Causes that may wait for the control thread. More are counted and absorbed: one checkpoint answers them all.
@@ -105,10 +107,17 @@ pub(super) struct Shared {
     links: ArrayQueue<(PortRole, PortNews)>,
     pub(super) control: Waker,
     pub(super) cores: Vec<Waker>,
+    pub(super) rules: RuleDesk,
 }
 
 impl Shared {
-    pub(super) fn new(clock: Clock, cores: usize, inputs: usize, shards: usize) -> std::io::Result<Self> {
+    pub(super) fn new(
+        clock: Clock,
+        cores: usize,
+        inputs: usize,
+        shards: usize,
+        rules: RuleSet,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             clock,
             boundary: AtomicU32::new(0),
@@ -125,11 +134,18 @@ impl Shared {
             links: ArrayQueue::new(LINK_EVENTS),
             control: Waker::new()?,
             cores: (0..cores).map(|_| Waker::new()).collect::<Result<_, _>>()?,
+            rules: RuleDesk::new(rules),
         })
     }
 
     fn wake_cores(&self) {
         self.cores.iter().for_each(Waker::wake);
+    }
+
+    /// Puts other rules in force.
+    pub(super) fn replace_rules(&self, rules: RuleSet) {
+        self.rules.replace(rules);
+        self.wake_cores();
     }
 
     /// Asks the inputs to mark the end of `epoch`.

@@ -4,6 +4,7 @@
 //! an [`Extent`] of a packet lies inside its frame. Payload lengths come from the IP header, never from the frame's
 //! length: short frames are padded on the wire.
 
+mod class;
 mod extension;
 mod fragment;
 mod ip;
@@ -188,6 +189,19 @@ impl Class {
         Self::Other,
         Self::Malformed,
     ];
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub fn index(self) -> usize {
+        match self {
+            Self::Arp => 0,
+            Self::NeighbourDiscovery => 1,
+            Self::MulticastListener => 2,
+            Self::Igmp => 3,
+            Self::Lldp => 4,
+            Self::Other => 5,
+            Self::Malformed => 6,
+        }
+    }
 
     /// As a label: `arp`, `nd`, `mld`, `igmp`, `lldp`, `other`, `malformed`.
     pub fn label(self) -> &'static str {
