@@ -375,11 +375,12 @@ impl<K: Sink> Session<'_, '_, K> {
         }
         let contradiction = self.incarnation.contradiction_of(self.cx.store, Side::Primary, placed, ethernet);
         self.incarnation.note_urgent(Side::Primary, placed);
-        self.meet_secondary(placed, ethernet, contradiction);
-        self.incarnation.note_end(Side::Primary, placed);
         if let Some(contradiction) = contradiction {
+            // While the frame on its other end is still held.
             self.report(contradiction, Side::Primary, &arrival);
         }
+        self.meet_secondary(placed, ethernet, contradiction);
+        self.incarnation.note_end(Side::Primary, placed);
         self.match_secondary_reset(placed);
         let leave = self.leave(&arrival, placed);
         let range = placed.range;

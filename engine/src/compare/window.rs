@@ -4,7 +4,7 @@
 //! edges lie and how far a window reaches beyond them; whether a frame waits for that is the release rule's part.
 
 use super::incarnation::Incarnation;
-use super::{CompareSettings, Field};
+use super::{AckPolicy, CompareSettings, Field};
 use crate::held::Placed;
 use crate::wire::SeqNumber;
 
@@ -37,13 +37,26 @@ impl Incarnation {
         {
             return None;
         }
+        self.clamp_beyond(settings, placed, ack)
+    }
+
+    #[cold]
+    fn clamp_beyond(&self, settings: &CompareSettings, placed: &Placed, ack: SeqNumber) -> Option<Clamp> {
+        let secondary = &self.streams.secondary;
+        // An ack that may run ahead takes the secondary's window with it: otherwise what the policy lets pass would wait
+        // for the window that comes with the secondary's ack.
+        let ahead = match (settings.ack_policy, secondary.ack) {
+            (AckPolicy::Any, Some(acked)) => u32::try_from(ack.past(acked)).unwrap_or(0),
+            _ => 0,
+        };
+        let limit = secondary.edge + ahead;
         let scale = if placed.is_syn() { 0 } else { self.streams.primary.scale };
-        Some(Clamp::to(limit, ack, scale))
+        let beyond = limit.is_before(edge_of(placed, ack, scale));
+        beyond.then(|| Clamp::to(limit, ack, scale))
     }
 }
 
 impl Clamp {
-    #[cold]
     fn to(limit: SeqNumber, ack: SeqNumber, scale: u8) -> Self {
         // Lower than the window that was there, so it fits.
         let room = u32::try_from(limit.past(ack)).unwrap_or(0) >> scale;
