@@ -6,6 +6,7 @@ mod datagrams;
 mod epochs;
 mod fine_points;
 mod incarnations;
+mod own_tcp;
 mod sequence_space;
 mod tcp_acks;
 mod tcp_data;
