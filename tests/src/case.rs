@@ -5,6 +5,7 @@
 //! of either side and the first data is frame 1.
 
 mod capture;
+mod cut;
 mod invariants;
 mod outcome;
 mod packet;
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 pub use capture::{Decoded, FILE_HEADER_LEN, Format, RECORD_HEADER_LEN, Record, decode, encode};
+pub use cut::{cut, piece, tagged, with_extensions, with_options};
 pub use outcome::Outcome;
 pub use packet::{Flag, Packet, ack, content, fin, rst, seg, syn_ack, udp};
 pub use time::{Ns, Time};

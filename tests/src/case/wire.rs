@@ -21,7 +21,7 @@ pub(super) const GUEST_PORT: u16 = 80;
 /// The client's port in flow 0; flow n has this plus n.
 pub(super) const CLIENT_PORT: u16 = 4242;
 
-const ETHERNET_LEN: usize = 14;
+pub(super) const ETHERNET_LEN: usize = 14;
 const UDP_CHECKSUM_AT: usize = 6;
 const UDP_HEADER_LEN: usize = 8;
 

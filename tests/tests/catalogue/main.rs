@@ -7,6 +7,7 @@ mod epochs;
 mod fine_points;
 mod incarnations;
 mod own_tcp;
+mod own_fragments;
 mod sequence_space;
 mod tcp_acks;
 mod tcp_data;
