@@ -5,4 +5,5 @@ mod alive;
 mod bounds;
 mod ending;
 mod epochs;
+mod fragments;
 mod rig;

@@ -104,7 +104,7 @@ pub(crate) fn names(flows: u16, numbers: std::ops::Range<u32>) -> Vec<Name> {
     numbers.flat_map(|number| (0..flows).map(move |flow| Name { flow, number })).collect()
 }
 
-fn frame(name: Name) -> Vec<u8> {
+pub(crate) fn frame(name: Name) -> Vec<u8> {
     let mut frame = Vec::new();
     PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
@@ -136,8 +136,12 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, names: &[Name]) -> Result<()> {
+        self.send_frames(names.iter().copied().map(frame))
+    }
+
+    pub(crate) fn send_frames(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<()> {
         let mut bytes = Vec::new();
-        for frame in names.iter().copied().map(frame) {
+        for frame in frames {
             bytes.extend_from_slice(&u32::try_from(frame.len())?.to_be_bytes());
             bytes.extend_from_slice(&frame);
         }
@@ -158,6 +162,17 @@ impl Peer {
             ensure!(Instant::now() < deadline, "{} of {count} frames within {LIMIT:?}", names.len());
         }
         Ok(names)
+    }
+
+    /// The next `count` frames, as they come.
+    pub(crate) fn receive_frames(&mut self, count: usize) -> Result<Vec<Vec<u8>>> {
+        let deadline = Instant::now() + LIMIT;
+        let mut frames = Vec::new();
+        while frames.len() < count {
+            frames.extend(self.next_frame()?);
+            ensure!(Instant::now() < deadline, "{} of {count} frames within {LIMIT:?}", frames.len());
+        }
+        Ok(frames)
     }
 
     /// Whatever comes without a pause.
@@ -194,15 +209,20 @@ impl Peer {
         Ok(())
     }
 
-    /// A frame, or none for now.
+    /// The name of a frame, or none for now.
     fn next(&mut self) -> Result<Option<Name>> {
+        self.next_frame()?.map(|frame| name(&frame)).transpose()
+    }
+
+    /// A frame, or none for now.
+    fn next_frame(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             if let Some((length, rest)) = self.bytes.split_first_chunk()
                 && let Some(frame) = rest.get(..usize::try_from(u32::from_be_bytes(*length))?)
             {
-                let (name, used) = (name(frame)?, 4 + frame.len());
-                self.bytes.drain(..used);
-                return Ok(Some(name));
+                let frame = frame.to_vec();
+                self.bytes.drain(..4 + frame.len());
+                return Ok(Some(frame));
             }
             let mut more = [0; 4096];
             match self.stream.read(&mut more) {
