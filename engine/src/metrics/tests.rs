@@ -112,6 +112,10 @@ fn every_known_label_value_is_there_from_the_start() {
     expect("colo_bytes_received_total", &[sides]);
     expect("colo_held_frames", &[sides]);
     expect("colo_held_bytes", &[sides]);
+    expect("colo_fragments_held", &[sides]);
+    expect("colo_datagrams_reassembled_total", &[sides]);
+    expect("colo_datagrams_malformed_total", &[sides]);
+    expect("colo_fragments_refused_total", &[sides]);
     expect("colo_frames_released_total", &[("why", &["matched", "ack", "pass", "flush"])]);
     let dropped: &[&str] = &["matched", "pass", "flush", "stale", "duplicate", "over_budget"];
     expect("colo_frames_dropped_total", &[sides, ("reason", dropped)]);

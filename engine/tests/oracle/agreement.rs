@@ -9,12 +9,12 @@ use crate::reference::judge;
 
 /// Within an instant the reference decides flow by flow and the engine reports releases, then drops; only a flow's own
 /// order is fixed.
-fn by_instant(mut log: Log) -> Log {
+pub(crate) fn by_instant(mut log: Log) -> Log {
     log.sort();
     log
 }
 
-fn frames(case: &Case) -> BySide<crate::drive::Frames> {
+pub(crate) fn frames(case: &Case) -> BySide<crate::drive::Frames> {
     let of = |side: Side| {
         case.sent[side]
             .iter()

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod drive;
+mod fragments;
 mod generate;
 mod hostile;
 mod interleavings;
