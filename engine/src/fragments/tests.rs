@@ -46,7 +46,7 @@ fn piece(ip: Ip, whole: &[u8], from: usize, to: usize, more: bool, identificatio
         Ip::V4 => {
             set(&mut frame, 16, 20 + to - from);
             set(&mut frame, 18, usize::from(identification));
-            set(&mut frame, 20, from / 8 | usize::from(more) << 13);
+            set(&mut frame, 20, (from / 8) | (usize::from(more) << 13));
         }
         Ip::V6 => {
             set(&mut frame, 18, 8 + to - from);

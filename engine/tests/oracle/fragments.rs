@@ -45,7 +45,7 @@ fn cut(frame: &[u8], identification: usize, seed: u32) -> Vec<Vec<u8>> {
             if v4 {
                 put16(&mut piece, ETHERNET + 2, 20 + to - from);
                 put16(&mut piece, ETHERNET + 4, identification);
-                put16(&mut piece, ETHERNET + 6, from / 8 | usize::from(more) << 13);
+                put16(&mut piece, ETHERNET + 6, (from / 8) | (usize::from(more) << 13));
             } else {
                 put16(&mut piece, ETHERNET + 4, 8 + to - from);
                 let next = std::mem::replace(&mut piece[ETHERNET + 6], 44);
