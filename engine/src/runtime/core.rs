@@ -6,22 +6,23 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pmd_tap::{Clock, Frame, FramePool, Nanos, Port, RxState};
+use pmd_tap::{Clock, FramePool, Nanos, Port, RxState};
 
 use super::publish::{Published, Publisher};
 use super::rings::Rings;
 use super::shared::{PortNews, PortRole, Shared};
+use super::sink::{CoreSink, handle_one};
 use super::sleep::{self, OutputState, Rest};
 use crate::config::PollMode;
 use crate::flow::{FlowKey, ShardId};
 use crate::metrics::ReleaseLatency;
 use crate::ring::Ring;
 use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
-use crate::shard::{Flushed, Shard, Work};
+use crate::shard::{Flushed, Shard};
 use crate::side::{BySide, Side};
-use crate::stats::{Counters, drop_cell, latency_of, release_cell, verdict_cells};
+use crate::stats::{Counters, verdict_cells};
 use crate::tx::{Feed, OutItem, OutQueue, Output};
-use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
+use crate::verdict::{Cause, Detail, Reason};
 
 /// Frames flushed in one iteration, so that a core with a large flush still polls its ports.
 const FLUSH_STEP: usize = 1024;
@@ -122,63 +123,6 @@ impl Env<'_> {
     fn wake_shard(&self, shard: ShardId) {
         if let Some(core) = self.rings.core_of(shard) {
             self.wake(core);
-        }
-    }
-}
-
-/// Where the shard's decisions go while this core works.
-struct CoreSink<'a> {
-    now: Nanos,
-    epoch: u32,
-    queue: &'a mut OutQueue,
-    counters: &'a mut Counters,
-    latency: &'a mut ReleaseLatency,
-    pool: Option<&'a mut FramePool>,
-    shared: &'a Shared,
-}
-
-impl Sink for CoreSink<'_> {
-    #[inline(always)]
-    fn release(&mut self, frame: Frame, why: Release) {
-        if frame.has_followers() {
-            return self.release_chain(frame, why);
-        }
-        *release_cell(&mut self.counters.released, why) += 1;
-        if let Some(recorder) = latency_of(self.latency, why) {
-            recorder.saturating_record(self.now.nanos_since(frame.arrival()));
-        }
-        self.queue.push(OutItem::Frame(frame));
-    }
-
-    #[inline(always)]
-    fn discard(&mut self, frame: Frame, why: Discard) {
-        let frames = u64::try_from(frame.stands_for()).unwrap_or(1);
-        *drop_cell(&mut self.counters.dropped, why) += frames;
-        if let Some(pool) = &mut self.pool {
-            pool.recycle(frame);
-        }
-    }
-
-    fn note_clamped(&mut self) {
-        self.counters.window_clamped += 1;
-    }
-
-    fn ask(&mut self, cause: Cause) {
-        if let Some(flow) = &cause.flow {
-            let cells = verdict_cells(&mut self.counters.verdicts, flow.protocol());
-            cells.mismatch += u64::from(cause.reason == Reason::Mismatch);
-            cells.timeout += u64::from(cause.reason == Reason::Timeout);
-        }
-        self.shared.ask(self.epoch, cause);
-    }
-}
-
-impl CoreSink<'_> {
-    /// A reassembled datagram leaves as the fragments it came in, each on its own.
-    #[cold]
-    fn release_chain(&mut self, chain: Frame, why: Release) {
-        for frame in chain.into_originals() {
-            self.release(frame, why);
         }
     }
 }
@@ -635,37 +579,4 @@ fn role_of(side: Side) -> PortRole {
         Side::Primary => PortRole::Primary,
         Side::Secondary => PortRole::Secondary,
     }
-}
-
-/// One frame through the shard, counted by protocol.
-#[inline(always)]
-fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut CoreSink<'_>) {
-    let frames = u64::try_from(work.frame.stands_for()).unwrap_or(1);
-    sink.counters.handled[side] += frames;
-    let Some((protocol, class)) = work.packet.flow().map(|flow| (flow.protocol(), flow.class())) else {
-        return shard.handle(side, work, now, sink);
-    };
-    if let Some(class) = class {
-        sink.counters.class_frames[side].count(class);
-        return shard.handle(side, work, now, sink);
-    }
-    let [released, dropped] = [total_released(sink.counters), total_dropped(sink.counters)];
-    shard.handle(side, work, now, sink);
-    let released = total_released(sink.counters) - released;
-    let dropped = total_dropped(sink.counters) - dropped;
-    let cells = verdict_cells(&mut sink.counters.verdicts, protocol);
-    cells.release += released;
-    cells.drop += dropped;
-    cells.hold += if side == Side::Primary && released == 0 { frames } else { 0 };
-}
-
-#[inline(always)]
-fn total_released(counters: &Counters) -> u64 {
-    counters.released.matched + counters.released.ack + counters.released.pass
-}
-
-#[inline(always)]
-fn total_dropped(counters: &Counters) -> u64 {
-    let dropped = &counters.dropped;
-    dropped.matched + dropped.pass + dropped.stale + dropped.duplicate + dropped.over_budget
 }

@@ -7,6 +7,7 @@ mod rings;
 mod rules;
 mod scrape;
 mod shared;
+mod sink;
 mod sleep;
 
 use std::sync::{Arc, Mutex};
