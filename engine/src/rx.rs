@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 
 use arrayvec::ArrayVec;
-use pmd_tap::{BURST_FRAMES, Burst, FramePool, Nanos, Port, RxState};
+use pmd_tap::{BURST_FRAMES, Burst, Frame, FramePool, Nanos, Port, RxState};
 
 use crate::flow::{FlowHasher, ShardId};
 use crate::fragments::{FragmentCounts, FragmentSettings, Reassembly};
@@ -15,6 +15,7 @@ use crate::shard::{Budget, Work};
 use crate::side::Side;
 use crate::verdict::Cause;
 use crate::wire::Packet;
+use crate::wire::has_bad_checksum;
 
 /// Frames on their way to one shard.
 pub type WorkBurst = ArrayVec<Work, BURST_FRAMES>;
@@ -75,6 +76,35 @@ pub struct Input {
     starved: usize,
     /// Polls since the port was down for good.
     over: usize,
+    checksums: VerifyChecksums,
+    /// Frames with a wrong one.
+    bad_checksums: u64,
+}
+
+/// Whether checksums are looked at. Nothing is decided by them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyChecksums {
+    /// No.
+    #[default]
+    Off,
+    /// Wrong ones are counted. That reads every byte.
+    Count,
+}
+
+impl VerifyChecksums {
+    /// Whether a frame counts as one with a wrong checksum. One whose checksum is still to be filled in
+    /// (`VIRTIO_NET_HDR_F_NEEDS_CSUM`, virtio 1.2 section 5.1.6) does not.
+    #[inline(always)]
+    pub fn finds_fault(self, frame: &Frame) -> bool {
+        self == Self::Count && is_faulty(frame)
+    }
+}
+
+#[cold]
+fn is_faulty(frame: &Frame) -> bool {
+    let needs_checksum =
+        !frame.virtio_header().is_empty() && frame.bytes().first().is_some_and(|flags| flags & 1 != 0);
+    !needs_checksum && has_bad_checksum(frame.ethernet())
 }
 
 impl std::fmt::Debug for Input {
@@ -114,7 +144,20 @@ impl Input {
             pressure: Pressure::Low,
             starved: 0,
             over: 0,
+            checksums: VerifyChecksums::Off,
+            bad_checksums: 0,
         }
+    }
+
+    /// Says whether checksums are looked at.
+    #[must_use]
+    pub fn verifying(self, checksums: VerifyChecksums) -> Self {
+        Self { checksums, ..self }
+    }
+
+    /// Frames with a wrong checksum, if they are counted.
+    pub fn bad_checksums(&self) -> u64 {
+        self.bad_checksums
     }
 
     /// Whose frames come in here.
@@ -216,6 +259,7 @@ impl Input {
             self.received += 1;
             self.received_bytes += u64::try_from(ethernet.len()).unwrap_or(0);
             let (fragments, pool) = (&mut self.fragments, &mut self.pool);
+            self.bad_checksums += u64::from(self.checksums.finds_fault(&frame));
             Work::receive(frame, &self.hasher, budget, |work| {
                 let work = match &work.packet {
                     Packet::Fragment(_) => work.reassembled(&self.hasher, fragments, pool),

@@ -52,6 +52,8 @@ pub struct Counters {
     pub reading_stops: u64,
     /// Frames that the core's shard was given, outside the comparison of IP flows, by class.
     pub class_frames: BySide<ClassFrames>,
+    /// Frames with a wrong checksum that the core's inputs received, if they are counted.
+    pub bad_checksums: BySide<u64>,
     /// Differences that payload masks forgave.
     pub forgiven: ByRule,
 }

@@ -13,10 +13,11 @@ use crate::checkpoint::{Lifecycle, LifecycleSettings, Request};
 use crate::flow::FlowHasher;
 use crate::fragments::{FragmentSettings, Reassembly};
 use crate::policy::RuleSet;
+use crate::rx::VerifyChecksums;
 use crate::shard::{Budget, Shard, ShardSettings, Work};
 use crate::side::{BySide, Side};
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
-use crate::wire::Packet;
+use crate::wire::{Packet, has_bad_checksum};
 
 /// Longest piece of a secondary frame that is kept when there is no room for it: enough for its headers.
 const HEADERS: usize = 120;
@@ -36,6 +37,8 @@ pub struct VirtualSettings {
     pub max_gso_frames: usize,
     /// Fragments that wait for the rest of their datagram, per side.
     pub max_fragments: usize,
+    /// Whether wrong checksums are counted.
+    pub checksums: VerifyChecksums,
 }
 
 /// A side's frames, in order. Times may run backwards; the run then stands still.
@@ -135,6 +138,7 @@ pub struct VirtualTime {
     decisions: Decisions,
     requests: Vec<Request>,
     received: BySide<u64>,
+    bad_checksums: BySide<u64>,
     /// Contradictions found, those included that another request answered.
     mismatches: u64,
     stopped: Stopped,
@@ -183,6 +187,7 @@ impl VirtualTime {
             decisions: Decisions::default(),
             requests: Vec::new(),
             received: BySide::default(),
+            bad_checksums: BySide::default(),
             mismatches: 0,
             stopped: Stopped::No,
             set_aside: None,
@@ -197,6 +202,11 @@ impl VirtualTime {
                 shard.follow_rules(usize::MAX, &mut self.decisions);
             }
         }
+    }
+
+    /// Frames with a wrong checksum, if they are counted.
+    pub fn bad_checksums(&self) -> BySide<u64> {
+        self.bad_checksums
     }
 
     /// Differences that payload masks forgave.
@@ -327,6 +337,8 @@ impl VirtualTime {
     /// A frame arrives.
     fn receive(&mut self, side: Side, bytes: Vec<u8>) {
         let packet = Packet::parse(&bytes).with_class_flow(&bytes);
+        // Of the whole frame: for want of room only its headers may be kept.
+        let bad_checksum = self.settings.checksums == VerifyChecksums::Count && has_bad_checksum(&bytes);
         let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();
         let held = self.held_frames(side);
         let most = self.settings.shard.max_held_frames;
@@ -343,6 +355,7 @@ impl VirtualTime {
             self.stop_primary();
             return;
         };
+        self.bad_checksums[side] += u64::from(bad_checksum);
         frame.stamp(self.now, self.received[side]);
         self.received[side] += 1;
         let work = Work { frame, hash, packet, budget };

@@ -60,5 +60,6 @@ pub(crate) fn virtual_settings(settings: &Settings) -> VirtualSettings {
         },
         max_gso_frames: settings.limits.max_gso_frames,
         max_fragments: settings.limits.max_fragments,
+        checksums: settings.policy.verify_checksums,
     }
 }

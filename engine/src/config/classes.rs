@@ -3,6 +3,7 @@
 use super::keys::Key;
 use super::value::{Shown, boolean, choice};
 use crate::policy::Action;
+use crate::rx::VerifyChecksums;
 use crate::wire::Class;
 
 /// Words for what becomes of frames.
@@ -10,6 +11,9 @@ pub(super) const ACTIONS: [(&str, Action); 3] =
     [("compare", Action::Compare), ("pass", Action::Pass), ("hold", Action::Hold)];
 /// Nothing can be said of a malformed frame, so there is nothing to compare.
 const ACTIONS_OF_MALFORMED: [(&str, Action); 2] = [("pass", Action::Pass), ("hold", Action::Hold)];
+
+const CHECKSUMS: [(&str, VerifyChecksums); 2] =
+    [("off", VerifyChecksums::Off), ("count", VerifyChecksums::Count)];
 
 /// The row of a class.
 macro_rules! class {
@@ -25,7 +29,7 @@ macro_rules! class {
 }
 
 /// The keys, in the order `dump-config` prints them.
-pub(super) static POLICY_KEYS: [Key; 8] = [
+pub(super) static POLICY_KEYS: [Key; 9] = [
     class!(
         "class.arp",
         Arp,
@@ -49,5 +53,12 @@ pub(super) static POLICY_KEYS: [Key; 8] = [
         example: "true",
         set: |s, v| boolean(v).map(|flag| s.policy.allow_unsafe_masks = flag),
         show: |s| Shown::Boolean(s.policy.allow_unsafe_masks),
+    },
+    Key {
+        name: "verify_checksums",
+        meaning: "\"count\": frames with a wrong checksum are counted, which reads every byte; \"off\": not looked at",
+        example: "\"count\"",
+        set: |s, v| choice(v, &CHECKSUMS).map(|checksums| s.policy.verify_checksums = checksums),
+        show: |s| Shown::word(&s.policy.verify_checksums, &CHECKSUMS),
     },
 ];

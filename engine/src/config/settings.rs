@@ -10,6 +10,7 @@ use super::address::{NotifyAddress, PortAddress};
 use super::header_fields::HeaderFields;
 use crate::compare::CompareSettings;
 use crate::policy::{ClassPolicies, Rule};
+use crate::rx::VerifyChecksums;
 
 /// Which command the settings are for; it decides some defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,8 @@ pub struct PolicySettings {
     pub rules: Vec<Rule>,
     /// Whether rules may mask payload.
     pub allow_unsafe_masks: bool,
+    /// Whether wrong checksums are counted.
+    pub verify_checksums: VerifyChecksums,
 }
 
 /// Threads and cores.
@@ -196,7 +199,13 @@ impl Settings {
                 max_gso_frames: 256,
                 max_fragments: 1024,
             },
-            policy: PolicySettings::default(),
+            policy: PolicySettings {
+                verify_checksums: match purpose {
+                    Purpose::Replay => VerifyChecksums::Count,
+                    Purpose::Compare | Purpose::Demo => VerifyChecksums::Off,
+                },
+                ..PolicySettings::default()
+            },
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
             log: log.to_owned(),
         }

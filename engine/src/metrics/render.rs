@@ -247,6 +247,10 @@ fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {
         "colo_class_frames_total",
         "Frames outside the comparison of IP flows, by class: what becomes of them is said by class.CLASS.",
     );
+    let mut bad = Family::counter(
+        "colo_bad_checksums_total",
+        "Frames received with a wrong checksum; 0 unless verify_checksums says to count them.",
+    );
     let mut rules = Family::gauge("colo_rules", "Rules in force.");
     let mut masked = Family::counter(
         "colo_masked_differences_total",
@@ -259,6 +263,7 @@ fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {
     for one in pairs {
         let pair = ("pair", one.pair.as_str());
         for (side, counts) in sides(one) {
+            bad.count(&[pair, ("side", side)], counts.bad_checksums);
             for (class, count) in counts.classes.by_label() {
                 classes.count(&[pair, ("side", side), ("class", class)], count);
             }
@@ -271,7 +276,7 @@ fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {
             reloads.count(&[pair, ("outcome", outcome)], count);
         }
     }
-    vec![classes, rules, masked, reloads]
+    vec![classes, bad, rules, masked, reloads]
 }
 
 fn cores(snapshot: &Snapshot) -> Vec<Family> {

@@ -110,6 +110,8 @@ pub struct SideSnapshot {
     pub bytes: u64,
     /// Frames dropped, by reason; on the primary's side every one must stay 0.
     pub dropped: Dropped,
+    /// Frames received with a wrong checksum; 0 unless they are counted.
+    pub bad_checksums: u64,
     /// Frames received outside the comparison of IP flows, by class.
     pub classes: ClassFrames,
     /// Frames held now.

@@ -93,6 +93,7 @@ fn side(side: &SideSnapshot) -> Value {
         "frames": side.frames,
         "bytes": side.bytes,
         "dropped": object(side.dropped.by_label()),
+        "bad_checksums": side.bad_checksums,
         "classes": object(side.classes.by_label()),
         "held_frames": side.held_frames,
         "held_bytes": side.held_bytes,

@@ -48,6 +48,8 @@ pub struct Summary {
     pub checkpoints: BTreeMap<&'static str, u64>,
     /// Contradictions found, those included that another request answered.
     pub mismatches: u64,
+    /// Frames with a wrong checksum, which are compared like any other; 0 unless they are counted.
+    pub bad_checksums: Sides,
     /// Differences that payload masks forgave.
     pub masked_differences: u64,
     /// How long released frames were held, nanoseconds, nearest rank.
@@ -201,7 +203,7 @@ impl Report {
         if let Some((path, mut file)) = self.verdicts.take() {
             file.flush().map_err(|source| ReplayError::Verdicts { path, source })?;
         }
-        let received = engine.received();
+        let (received, bad) = (engine.received(), engine.bad_checksums());
         self.held_ns.sort_unstable();
         let rank = |percent: usize| {
             let rank = (self.held_ns.len() * percent).div_ceil(100).saturating_sub(1);
@@ -219,6 +221,7 @@ impl Report {
             dropped_by: self.drops,
             checkpoints: self.requests,
             mismatches: engine.mismatches(),
+            bad_checksums: Sides { primary: bad.primary, secondary: bad.secondary },
             masked_differences: engine.forgiven(),
         })
     }

@@ -26,8 +26,6 @@ use crate::verdict::{Cause, Detail, Reason};
 
 /// Frames flushed in one iteration, so that a core with a large flush still polls its ports.
 const FLUSH_STEP: usize = 1024;
-/// Connections put under other rules in one iteration.
-const RULES_STEP: usize = 256;
 /// Bursts read of an input while its boundary is due, at most: what a socket holds, several times over.
 const DRAIN_BURSTS: usize = 8192;
 /// How long an ending engine tries to push out what has left.
@@ -45,15 +43,15 @@ pub(super) struct ShardSeat {
     marked: BySide<u32>,
     /// Epochs flushed.
     epoch: u32,
-    flushing: Flushing,
+    pub(super) flushing: Flushing,
     next_tick: Nanos,
     tick: Duration,
     /// The set of rules that the shard has.
-    rules: u32,
+    pub(super) rules: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flushing {
+pub(super) enum Flushing {
     No,
     Yes,
 }
@@ -106,8 +104,8 @@ pub(super) struct Core {
 }
 
 /// What a core shares with the others, and its way to them.
-struct Env<'a> {
-    shared: &'a Shared,
+pub(super) struct Env<'a> {
+    pub(super) shared: &'a Shared,
     rings: &'a Rings,
     lanes: BySide<Vec<Lane<'a>>>,
     feeds: Vec<Feed<'a>>,
@@ -190,30 +188,6 @@ impl Core {
         self.poll_fragments(now, env);
         found.note(self.poll_output(now, env));
         found
-    }
-
-    /// Takes rules that were put in force, and lets held frames follow them. Not in the middle of a flush, which
-    /// empties everything anyway.
-    #[inline(always)]
-    fn poll_rules(&mut self, now: Nanos, env: &Env<'_>) -> bool {
-        let number = env.shared.rules.number();
-        let due = |seat: &ShardSeat| seat.rules != number || seat.shard.has_rules_to_follow();
-        if !self.seat.as_ref().is_some_and(|seat| due(seat) && seat.flushing == Flushing::No) {
-            return false;
-        }
-        self.follow_rules(number, now, env);
-        true
-    }
-
-    #[cold]
-    fn follow_rules(&mut self, number: u32, now: Nanos, env: &Env<'_>) {
-        let Some((seat, mut sink)) = self.desk(now, env) else { return };
-        if seat.rules != number {
-            let (set, number) = env.shared.rules.current();
-            seat.rules = number;
-            seat.shard.replace_rules(set);
-        }
-        seat.shard.follow_rules(RULES_STEP, &mut sink);
     }
 
     /// Receives of one input, or marks its boundary.
@@ -350,7 +324,11 @@ impl Core {
 
     /// The shard, and where its decisions go.
     #[inline(always)]
-    fn desk<'a>(&'a mut self, now: Nanos, env: &'a Env<'_>) -> Option<(&'a mut ShardSeat, CoreSink<'a>)> {
+    pub(super) fn desk<'a>(
+        &'a mut self,
+        now: Nanos,
+        env: &'a Env<'_>,
+    ) -> Option<(&'a mut ShardSeat, CoreSink<'a>)> {
         let seat = self.seat.as_mut()?;
         let sink = CoreSink {
             now,
@@ -518,6 +496,7 @@ impl Core {
         for input in &self.inputs {
             let side = input.side();
             (counters.received[side], counters.received_bytes[side]) = input.received();
+            counters.bad_checksums[side] = input.bad_checksums();
             counters.frames_out[side] = u64::try_from(input.frames_out()).unwrap_or(0);
             counters.fragments[side] = input.fragments();
         }

@@ -217,7 +217,7 @@ fn build_cores(settings: &Settings, plan: &Plan, ports: EnginePorts) -> Result<V
             if plan.input_core[side] == index
                 && let Some((port, pool)) = inputs[side].take()
             {
-                own_inputs.push(Input::new(
+                let input = Input::new(
                     side,
                     port,
                     pool,
@@ -225,7 +225,8 @@ fn build_cores(settings: &Settings, plan: &Plan, ports: EnginePorts) -> Result<V
                     whole.max_held_frames,
                     plan.shards,
                     fragment_settings(settings),
-                ));
+                );
+                own_inputs.push(input.verifying(settings.policy.verify_checksums));
             }
         }
         cores.push(Core {

@@ -4,6 +4,9 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pmd_tap::Nanos;
+
+use super::core::{Core, Env, Flushing, ShardSeat};
 use crate::policy::RuleSet;
 
 /// What came of reading the configuration again.
@@ -64,5 +67,34 @@ impl RuleDesk {
     /// Reloads that were done, and that were refused.
     pub(super) fn reloads(&self) -> [u64; 2] {
         [&self.done, &self.refused].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Connections put under other rules in one iteration.
+const RULES_STEP: usize = 256;
+
+impl Core {
+    /// Takes rules that were put in force, and lets held frames follow them. Not in the middle of a flush, which
+    /// empties everything anyway.
+    #[inline(always)]
+    pub(super) fn poll_rules(&mut self, now: Nanos, env: &Env<'_>) -> bool {
+        let number = env.shared.rules.number();
+        let due = |seat: &ShardSeat| seat.rules != number || seat.shard.has_rules_to_follow();
+        if !self.seat.as_ref().is_some_and(|seat| due(seat) && seat.flushing == Flushing::No) {
+            return false;
+        }
+        self.follow_rules(number, now, env);
+        true
+    }
+
+    #[cold]
+    fn follow_rules(&mut self, number: u32, now: Nanos, env: &Env<'_>) {
+        let Some((seat, mut sink)) = self.desk(now, env) else { return };
+        if seat.rules != number {
+            let (set, number) = env.shared.rules.current();
+            seat.rules = number;
+            seat.shard.replace_rules(set);
+        }
+        seat.shard.follow_rules(RULES_STEP, &mut sink);
     }
 }

@@ -164,6 +164,7 @@ fn add_counters(pair: &mut PairSnapshot, counters: &Counters) {
 fn add_side(sum: &mut SideSnapshot, side: Side, counters: &Counters) {
     sum.frames += counters.received[side];
     sum.bytes += counters.received_bytes[side];
+    sum.bad_checksums += counters.bad_checksums[side];
     let ClassFrames { arp, nd, mld, igmp, lldp, other, malformed } = counters.class_frames[side];
     sum.classes.arp += arp;
     sum.classes.nd += nd;

@@ -4,6 +4,7 @@
 //! an [`Extent`] of a packet lies inside its frame. Payload lengths come from the IP header, never from the frame's
 //! length: short frames are padded on the wire.
 
+mod checksum;
 mod class;
 mod extension;
 mod fragment;
@@ -19,6 +20,7 @@ pub use options::{Offered, SynOptions};
 pub use seq::{SeqNumber, SeqRange, SeqShift};
 
 use crate::flow::{FlowKey, VlanTags};
+pub(crate) use checksum::has_bad_checksum;
 pub(crate) use fragment::put;
 pub(crate) use plain::Plain;
 pub(crate) use rewrite::{Rewritten, set_tcp_window};

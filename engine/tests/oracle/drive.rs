@@ -71,6 +71,7 @@ pub(crate) fn settings(min_interval_ms: u64) -> VirtualSettings {
         commit_after: Some(Duration::from_nanos(COMMIT_AFTER_NS)),
         max_gso_frames: 0,
         max_fragments: 64,
+        checksums: colo_engine::rx::VerifyChecksums::Off,
     }
 }
 
