@@ -8,6 +8,7 @@ mod fine_points;
 mod incarnations;
 mod own_fragments;
 mod own_tcp;
+mod own_policy;
 mod sequence_space;
 mod tcp_acks;
 mod tcp_data;

@@ -7,3 +7,4 @@ mod ending;
 mod epochs;
 mod fragments;
 mod rig;
+mod rules;
