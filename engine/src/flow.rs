@@ -145,7 +145,7 @@ impl FlowKey {
         ethertype: u16,
         vlan: VlanTags,
     ) -> Self {
-        let word = |[a, b, c, d, e, f]: [u8; 6]| u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let word = |mac: [u8; 6]| mac.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
         let source = word(source) | u64::from(ethertype) << 48;
         // The hash covers all four words only with this bit.
         let selector = u64::from(NOT_IP) << PROTOCOL_BIT | IPV6 | LINK;
@@ -275,8 +275,10 @@ struct Mac([u8; 6]);
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (place, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if place == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }
 

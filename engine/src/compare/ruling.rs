@@ -53,10 +53,9 @@ impl Connection {
         self.flow.tracking = resting(ruling.action);
         match ruling.action {
             Action::Pass => self.let_out(cx, sink),
-            Action::Hold => {}
             // What a rule has held stays until the commit, and nothing overtakes it.
             Action::Compare if !self.flow.queues.primary.is_empty() => self.flow.tracking = Tracking::Aside,
-            Action::Compare => {}
+            Action::Hold | Action::Compare => {}
         }
     }
 

@@ -76,7 +76,7 @@ fn quoted_v4(found: &mut Stretches, content: &[u8]) {
         add(found, ICMP_HEADER + range.start..ICMP_HEADER + range.end);
     }
     let (Some([flags, offset]), Some(&carried)) = (header.get(6..8), header.get(9)) else { return };
-    if length >= 20 && flags & 0x1f == 0 && *offset == 0 {
+    if length >= 20 && u16::from_be_bytes([*flags, *offset]).trailing_zeros() >= 13 {
         quoted_checksum(found, carried, ICMP_HEADER + length);
     }
 }

@@ -46,8 +46,8 @@ pub enum ConfigError {
     UnknownKey { place: Place, key: String, nearest: &'static str },
     #[error("{place}unknown key {key:?} of a rule; the nearest known one is {nearest}")]
     UnknownRuleKey { place: Place, key: String, nearest: &'static str },
-    #[error("{subject} of a rule is {got}, but must be {wanted}; for example {example}")]
-    BadRuleValue { subject: Subject, got: String, wanted: String, example: String },
+    #[error("{place}{key} of a rule is {got}, but must be {wanted}; for example {key} = {example}")]
+    BadRuleValue { place: Place, key: &'static str, got: String, wanted: String, example: &'static str },
     #[error("{place}rule is no list of tables; write [[rule]] in front of each")]
     NoRules { place: Place },
     #[error("{place}{count} rules are more than {most}; merge some: ports take lists, networks prefixes")]

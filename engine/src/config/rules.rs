@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::classes::ACTIONS;
-use super::error::{ConfigError, Place, Subject};
+use super::error::{ConfigError, Place};
 use super::load::line_of;
 use super::value::{Expected, Value, choice, number};
 use crate::compare::{Field, IgnoredFields};
@@ -173,10 +173,11 @@ fn read_one(path: &Path, text: &str, fields: &DeTable<'_>) -> Result<Rule, Confi
             });
         };
         (key.set)(&mut rule, value.get_ref()).map_err(|wanted| ConfigError::BadRuleValue {
-            subject: Subject { place, key: written.to_owned() },
+            place,
+            key: key.name,
             got: Value::from_toml(value.get_ref()).to_string(),
             wanted,
-            example: format!("{} = {}", key.name, key.example),
+            example: key.example,
         })?;
     }
     Ok(rule)
