@@ -98,7 +98,10 @@ pub trait Recorder {
 #[derive(Debug, Default)]
 struct Decisions {
     releases: Vec<(Frame, Release)>,
-    drops: Vec<(Frame, Discard)>,
+    /// Dropped frames by their place in the input.
+    drops: Vec<(u64, Discard)>,
+    /// What was dropped, on its way back to its pool.
+    spent: Vec<Frame>,
     causes: Vec<Cause>,
     /// Frames that left with a lower window, since the start.
     clamped: u64,
@@ -110,7 +113,8 @@ impl Sink for Decisions {
     }
 
     fn discard(&mut self, frame: Frame, why: Discard) {
-        self.drops.extend(frame.into_originals().map(|frame| (frame, why)));
+        self.drops.extend(frame.originals().map(|frame| (frame.ordinal(), why)));
+        self.spent.push(frame);
     }
 
     fn note_clamped(&mut self) {
@@ -246,6 +250,7 @@ impl VirtualTime {
                         _ => inputs[side].take()?,
                     };
                     self.receive(side, bytes);
+                    self.make_spare(recorder)?;
                 }
                 (Some(due), None) => self.advance(due, Ahead::Nothing, recorder)?,
                 (None, None) => break,
@@ -423,21 +428,30 @@ impl VirtualTime {
             shard.flush(usize::MAX, self.now, &mut self.decisions);
         }
         self.decisions.releases.sort_by_key(|(frame, _)| frame.ordinal());
-        self.decisions.drops.sort_by_key(|(frame, _)| frame.ordinal());
+        self.decisions.drops.sort_by_key(|(frame, _)| *frame);
         self.stopped = Stopped::No;
         self.settle(recorder)
     }
 
-    /// Reports what was decided: releases, then drops, then requests.
-    fn settle<R: Recorder>(&mut self, recorder: &mut R) -> Result<(), R::Error> {
+    /// Takes home the frames that were judged. Nothing comes before releases in what is reported of an instant, so these
+    /// are reported already.
+    fn make_spare<R: Recorder>(&mut self, recorder: &mut R) -> Result<(), R::Error> {
         for (frame, why) in self.decisions.releases.drain(..) {
             let held = self.now.since(frame.arrival());
             recorder.record(self.now, Event::Release { frame: frame.ordinal(), why, held }, Some(&frame))?;
             self.pools.primary.recycle(frame);
         }
-        for (frame, why) in self.decisions.drops.drain(..) {
-            recorder.record(self.now, Event::Drop { frame: frame.ordinal(), why }, None)?;
+        for frame in self.decisions.spent.drain(..) {
             self.pools.secondary.recycle(frame);
+        }
+        Ok(())
+    }
+
+    /// Reports what was decided: releases, then drops, then requests.
+    fn settle<R: Recorder>(&mut self, recorder: &mut R) -> Result<(), R::Error> {
+        self.make_spare(recorder)?;
+        for (frame, why) in self.decisions.drops.drain(..) {
+            recorder.record(self.now, Event::Drop { frame, why }, None)?;
         }
         for request in self.requests.drain(..) {
             recorder.record(self.now, Event::Request(request.cause), None)?;
@@ -485,3 +499,6 @@ fn order_of(cause: &Cause) -> (u8, u8, u64) {
         Detail::None | Detail::Bound { .. } => (phase, 2, 0),
     }
 }
+
+#[cfg(test)]
+mod tests;
