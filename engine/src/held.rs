@@ -275,6 +275,12 @@ impl HeldFrames {
         (next != NONE).then_some(HeldId(next))
     }
 
+    /// The frame of the same flow and side that came before.
+    pub fn previous_in_flow(&self, id: HeldId) -> Option<HeldId> {
+        let previous = self.slot(id.0)?.in_flow.previous;
+        (previous != NONE).then_some(HeldId(previous))
+    }
+
     /// When it arrived.
     #[inline(always)]
     pub fn arrival(&self, id: HeldId) -> Nanos {

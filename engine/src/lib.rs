@@ -23,7 +23,6 @@ pub mod runtime;
 pub mod rx;
 pub mod shard;
 pub mod side;
-pub mod slab;
 pub mod spans;
 pub mod stats;
 pub mod summary;

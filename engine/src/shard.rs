@@ -15,7 +15,7 @@ use crate::held::{Content, Held, Queue};
 use crate::policy::{Action, RuleSet};
 use crate::side::Side;
 use crate::table::Table;
-use crate::timer::TimerWheel;
+use crate::timer::Timers;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 use crate::wire::{Packet, Plain, Stray};
 
@@ -124,7 +124,7 @@ enum Room {
 pub struct Shard {
     settings: ShardSettings,
     table: Table,
-    timers: TimerWheel,
+    timers: Timers,
     store: Store,
     epoch: u32,
     /// Frames of flows that found the table full.
@@ -149,8 +149,8 @@ impl Shard {
         Self {
             settings,
             table: Table::new(settings.max_connections),
-            timers: TimerWheel::new(settings.max_connections, settings.tick),
-            store: Store::new(settings.max_held_frames, former, hasher),
+            timers: Timers::new(settings.max_connections),
+            store: Store::new(settings.max_held_frames, settings.compare.max_queue_size, former, hasher),
             epoch: 0,
             untracked: Queue::default(),
             strays: Queue::default(),
@@ -181,6 +181,11 @@ impl Shard {
     /// The frames held of one side, by their place in their input, oldest first.
     pub fn held_ordinals(&self, side: Side) -> impl Iterator<Item = u64> {
         self.store.held.iter(side).flat_map(|held| held.frame.originals().map(Frame::ordinal))
+    }
+
+    /// What is in use beyond held frames: stretches of streams, gaps in streams, former lives.
+    pub fn used(&self) -> [usize; 3] {
+        self.store.used()
     }
 
     /// Asks for the memory of a burst of frames, ahead of [`handle`](Self::handle): first where their connections are,
@@ -245,6 +250,7 @@ impl Shard {
                 let connection = self.table.get_mut(index)?;
                 connection.refresh(self.epoch);
                 if connection.is_expired(&self.settings.compare, now) {
+                    connection.free(&mut self.store);
                     *connection = Connection::new(*connection.key(), packet, self.epoch, now);
                 }
                 Some(index)
@@ -260,7 +266,8 @@ impl Shard {
             return None;
         }
         let connection = Connection::new(*packet.flow()?, packet, self.epoch, now);
-        self.table.insert(connection, hash, &self.settings.compare, now).ok()
+        let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
+        self.table.insert(connection, hash, &mut cx, now).ok()
     }
 
     /// Whether a flow that is not in the table needs no place in it.
@@ -492,3 +499,6 @@ pub enum Flushed {
     /// A new epoch has begun.
     Completely,
 }
+
+#[cfg(test)]
+mod tests;

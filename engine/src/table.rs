@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pmd_tap::Nanos;
 
-use crate::compare::{CompareSettings, Connection, Worth};
+use crate::compare::{Connection, Context, Worth};
 use crate::flow::{FlowHash, FlowKey};
 
 const NONE: u32 = u32::MAX;
@@ -127,11 +127,11 @@ impl Table {
         &mut self,
         connection: Connection,
         hash: FlowHash,
-        settings: &CompareSettings,
+        cx: &mut Context<'_>,
         now: Nanos,
     ) -> Result<u32, TableFull> {
         if self.len() == self.capacity {
-            self.sweep(connection.epoch(), settings, now);
+            self.sweep(connection.epoch(), cx, now);
         }
         let tag = hash.bucket_bits();
         let entry = Some(Entry { connection, tag });
@@ -157,13 +157,17 @@ impl Table {
 
     /// Forgets expired and closed connections among the next few. Those that were silent since a commit learn of it here: what
     /// they held is gone.
-    fn sweep(&mut self, epoch: u32, settings: &CompareSettings, now: Nanos) {
+    fn sweep(&mut self, epoch: u32, cx: &mut Context<'_>, now: Nanos) {
         for _ in 0..SWEEP.min(self.entries.len()) {
             let index = self.hand;
             self.hand = (self.hand + 1) % self.entries.len();
             let expired = self.entries[index].as_mut().is_some_and(|entry| {
                 entry.connection.refresh(epoch);
-                entry.connection.is_dispensable(settings, now)
+                let dispensable = entry.connection.is_dispensable(cx.settings, now);
+                if dispensable {
+                    entry.connection.free(cx.store);
+                }
+                dispensable
             });
             if expired {
                 self.remove(index);
@@ -240,6 +244,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::compare::{CompareSettings, Store};
     use crate::flow::{Addresses, FlowHasher, Selector, VlanTags};
     use crate::wire::{Extent, Packet};
 
@@ -253,11 +258,56 @@ mod tests {
         Connection::new(key, &Packet::Datagram(key, Extent::default()), 0, now)
     }
 
+    fn filled(hasher: &FlowHasher, ports: impl Iterator<Item = u16>, capacity: usize) -> Table {
+        let settings = CompareSettings::default();
+        let mut store = Store::new(8, 8, 8, FlowHasher::fixed());
+        let mut cx = Context { settings: &settings, store: &mut store };
+        let mut table = Table::new(capacity);
+        for port in ports {
+            let hash = hasher.hash(&key(port));
+            assert!(table.insert(connection(port, Nanos::ZERO), hash, &mut cx, Nanos::ZERO).is_ok());
+        }
+        table
+    }
+
+    /// Buckets that the longest lookup of a connection, or of none, reads.
+    fn longest_lookup(table: &Table) -> usize {
+        let runs = table.buckets.split(|bucket| bucket.connection == NONE);
+        runs.map(|run| run.len() + 1).max().unwrap()
+    }
+
+    /// Case 89: 65,536 connections fill the table to a quarter.
+    #[test]
+    fn lookups_in_a_full_table_are_short() {
+        let table = filled(&FlowHasher::random(), 0..=u16::MAX, 65_536);
+        assert_eq!(table.len(), 65_536);
+        assert!(longest_lookup(&table) <= 40, "{} buckets", longest_lookup(&table));
+    }
+
+    /// Case 90: flows chosen so that they collide under one key are like any others under another, and each start draws
+    /// its own.
+    #[test]
+    fn a_collision_flood_needs_the_key() {
+        let known = FlowHasher::seeded(1);
+        let collides = |port: &u16| known.hash(&key(*port)).bucket_bits() % 4_096 < 32;
+        let chosen: Vec<u16> = (0..=u16::MAX).filter(collides).take(400).collect();
+        assert_eq!(chosen.len(), 400);
+        let flooded = filled(&known, chosen.iter().copied(), 1_024);
+        assert!(longest_lookup(&flooded) > 400, "the flood works where the key is known");
+        let one = FlowHasher::random();
+        let table = filled(&one, chosen.iter().copied(), 1_024);
+        assert!(longest_lookup(&table) <= 20, "{} buckets", longest_lookup(&table));
+        let other = FlowHasher::random();
+        let moved = chosen.iter().filter(|port| one.hash(&key(**port)) != other.hash(&key(**port))).count();
+        assert_eq!(moved, chosen.len(), "two starts place flows differently");
+    }
+
     proptest! {
         /// Against a HashMap; time runs so that everything older than its lifetime may go.
         #[test]
         fn the_table_agrees_with_a_map(ops in prop::collection::vec((0_u16..40, 0_u64..30), 1..400)) {
             let (hasher, settings) = (FlowHasher::fixed(), CompareSettings::default());
+            let mut store = Store::new(8, 8, 8, FlowHasher::fixed());
             let mut table = Table::new(16);
             let mut model: HashMap<u16, Nanos> = HashMap::new();
             let mut now = Nanos::ZERO;
@@ -268,7 +318,7 @@ mod tests {
                     prop_assert_eq!(table.get_mut(index).unwrap().last_seen(), model[&port]);
                     continue;
                 }
-                if table.insert(connection(port, now), hash, &settings, now).is_ok() {
+                if table.insert(connection(port, now), hash, &mut Context { settings: &settings, store: &mut store }, now).is_ok() {
                     model.insert(port, now);
                 } else {
                         prop_assert!(model.values().all(|seen| now.since(*seen) <= Duration::from_mins(3)));

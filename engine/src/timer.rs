@@ -1,66 +1,65 @@
-//! One timer a connection, in a hashed wheel (Varghese and Lauck 1987, scheme 6).
+//! One timer a connection, in a heap with four children a node, ordered by exact deadlines.
 //!
-//! Arming is O(1); frames of the hot path never move a timer: a connection's deadline is a lower bound, and when it
-//! comes up the connection says whether anything is due or when to ask again. Deadlines are exact; how often the wheel
-//! is asked is the caller's tick.
-
-use std::time::Duration;
+//! Frames of the hot path never move a timer: a connection's deadline is a lower bound, and when it comes up the
+//! connection says whether anything is due or when to ask again. Deadlines that grow with time, the usual ones, are
+//! appended without a step; the earliest is read without one; taking it out walks one path down, whatever the number of
+//! timers that come up together. A wheel would save that path and then need it again to be exact within a bucket.
 
 use pmd_tap::Nanos;
 
-const BUCKETS: usize = 1024;
 const NONE: u32 = u32::MAX;
+/// Children of a node: two levels of a binary heap in one, and mostly in one or two cache lines.
+const CHILDREN: usize = 4;
 
-/// A connection's place in the wheel.
+/// A timer that runs.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct Armed {
     deadline: Nanos,
-    next: u32,
-    previous: u32,
+    connection: u32,
 }
 
-impl Entry {
-    const DISARMED: Self = Self { deadline: Nanos::NEVER, next: NONE, previous: NONE };
+/// What is known of a connection's timer.
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    deadline: Nanos,
+    /// Its place in the heap.
+    place: u32,
+}
+
+impl Timer {
+    const DISARMED: Self = Self { deadline: Nanos::NEVER, place: NONE };
 }
 
 /// Timers of one shard's connections, by connection index.
 #[derive(Debug)]
-pub struct TimerWheel {
-    entries: Vec<Entry>,
-    buckets: Vec<u32>,
-    occupied: [u64; BUCKETS / 64],
-    bucket_nanos: u64,
-    /// No armed deadline is before this bucket's start.
-    cursor: u64,
-    armed: usize,
+pub struct Timers {
+    timers: Vec<Timer>,
+    heap: Vec<Armed>,
+    /// Places looked at, for the test of the bound.
+    #[cfg(test)]
+    steps: u64,
 }
 
-impl TimerWheel {
-    /// Timers for `connections` connections, buckets of one `tick`.
-    pub fn new(connections: usize, tick: Duration) -> Self {
+impl Timers {
+    /// Timers for `connections` connections.
+    pub fn new(connections: usize) -> Self {
         Self {
-            entries: vec![Entry::DISARMED; connections],
-            buckets: vec![NONE; BUCKETS],
-            occupied: [0; BUCKETS / 64],
-            bucket_nanos: u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX).max(1),
-            cursor: 0,
-            armed: 0,
+            timers: vec![Timer::DISARMED; connections],
+            heap: Vec::with_capacity(connections),
+            #[cfg(test)]
+            steps: 0,
         }
-    }
-
-    fn entry(&self, index: u32) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index).ok()?)
     }
 
     /// When a connection's timer comes up; [`Nanos::NEVER`] when it is not armed.
     #[inline(always)]
     pub fn deadline(&self, connection: u32) -> Nanos {
-        self.entry(connection).map_or(Nanos::NEVER, |entry| entry.deadline)
+        self.timer(connection).map_or(Nanos::NEVER, |timer| timer.deadline)
     }
 
-    fn bucket_of(&self, deadline: Nanos) -> usize {
-        let bucket = (deadline.0 / self.bucket_nanos).max(self.cursor);
-        usize::try_from(bucket).unwrap_or(0) % BUCKETS
+    #[inline(always)]
+    fn timer(&self, connection: u32) -> Option<&Timer> {
+        self.timers.get(usize::try_from(connection).ok()?)
     }
 
     /// Arms a connection's timer unless it comes up earlier anyway.
@@ -73,104 +72,90 @@ impl TimerWheel {
 
     #[cold]
     fn arm(&mut self, connection: u32, deadline: Nanos) {
-        self.disarm(connection);
-        let bucket = self.bucket_of(deadline);
-        let first = self.buckets[bucket];
-        self.buckets[bucket] = connection;
-        self.occupied[bucket / 64] |= 1 << (bucket % 64);
-        self.set(connection, Entry { deadline, next: first, previous: NONE });
-        if let Some(mut entry) = self.entry(first).copied() {
-            entry.previous = connection;
-            self.set(first, entry);
-        }
-        self.armed += 1;
+        let Some(&Timer { place, .. }) = self.timer(connection) else { return };
+        let armed = Armed { deadline, connection };
+        let place = if place == NONE {
+            self.heap.push(armed);
+            self.heap.len() - 1
+        } else {
+            usize::try_from(place).unwrap_or(0)
+        };
+        // An armed timer only moves to an earlier deadline: upwards.
+        self.rise(place, armed);
     }
 
-    fn set(&mut self, index: u32, entry: Entry) {
-        if let Some(place) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) {
-            *place = entry;
-        }
-    }
-
-    /// Takes a connection's timer out.
-    pub fn disarm(&mut self, connection: u32) {
-        let Some(entry) = self.entry(connection).copied() else { return };
-        if entry.deadline == Nanos::NEVER {
-            return;
-        }
-        if let Some(mut next) = self.entry(entry.next).copied() {
-            next.previous = entry.previous;
-            self.set(entry.next, next);
-        }
-        if let Some(mut previous) = self.entry(entry.previous).copied() {
-            previous.next = entry.next;
-            self.set(entry.previous, previous);
-        } else if let Some(bucket) = self.bucket_headed_by(connection, entry.deadline) {
-            self.buckets[bucket] = entry.next;
-            if entry.next == NONE {
-                self.occupied[bucket / 64] &= !(1 << (bucket % 64));
-            }
-        }
-        self.set(connection, Entry::DISARMED);
-        self.armed -= 1;
-    }
-
-    /// The bucket may be a later one than the deadline's own: a deadline in the past goes where the cursor is.
-    fn bucket_headed_by(&self, connection: u32, deadline: Nanos) -> Option<usize> {
-        let own = self.bucket_of(deadline);
-        let others = (0..BUCKETS).map(|step| (own + step) % BUCKETS);
-        others.into_iter().find(|&bucket| self.buckets[bucket] == connection)
-    }
-
-    /// Takes out one connection whose deadline is at or before `now`; `None` when there is none (left).
+    /// Takes out one connection whose deadline is at or before `now`, the earliest; `None` when there is none (left).
     pub fn pop_due(&mut self, now: Nanos) -> Option<u32> {
-        let last = now.0 / self.bucket_nanos;
-        if self.armed == 0 {
-            self.cursor = self.cursor.max(last);
+        let due = *self.heap.first()?;
+        if due.deadline > now {
             return None;
         }
-        // One turn of the wheel visits every bucket.
-        self.cursor = self.cursor.max(last.saturating_sub(u64::try_from(BUCKETS).unwrap_or(0)));
-        loop {
-            let bucket = usize::try_from(self.cursor).unwrap_or(0) % BUCKETS;
-            let mut at = self.buckets[bucket];
-            while let Some(entry) = self.entry(at) {
-                if entry.deadline <= now {
-                    self.disarm(at);
-                    return Some(at);
-                }
-                at = entry.next;
-            }
-            if self.cursor >= last {
-                return None;
-            }
-            self.cursor += 1;
+        if let Some(timer) = usize::try_from(due.connection).ok().and_then(|at| self.timers.get_mut(at)) {
+            *timer = Timer::DISARMED;
         }
+        if let Some(last) = self.heap.pop()
+            && !self.heap.is_empty()
+        {
+            self.sink(last);
+        }
+        Some(due.connection)
     }
 
     /// The earliest armed deadline.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        if self.armed == 0 {
-            return None;
-        }
-        let mut earliest = Nanos::NEVER;
-        for step in 0..BUCKETS {
-            let turn = self.cursor + u64::try_from(step).unwrap_or(0);
-            let bucket = usize::try_from(turn).unwrap_or(0) % BUCKETS;
-            if self.occupied[bucket / 64] & (1 << (bucket % 64)) == 0 {
-                continue;
-            }
-            let mut at = self.buckets[bucket];
-            while let Some(entry) = self.entry(at) {
-                earliest = earliest.min(entry.deadline);
-                at = entry.next;
-            }
-            if earliest.0 / self.bucket_nanos <= turn {
+        self.heap.first().map(|armed| armed.deadline)
+    }
+
+    /// Puts `armed` at `place`, or as far above it as its deadline says.
+    fn rise(&mut self, mut place: usize, armed: Armed) {
+        while place > 0 {
+            let parent = (place - 1) / CHILDREN;
+            let above = self.heap[parent];
+            self.count_step();
+            if above.deadline <= armed.deadline {
                 break;
             }
+            self.put(place, above);
+            place = parent;
         }
-        Some(earliest)
+        self.put(place, armed);
     }
+
+    /// Puts `armed` at the top, or as far below it as its deadline says.
+    fn sink(&mut self, armed: Armed) {
+        let mut place = 0;
+        loop {
+            let first = place * CHILDREN + 1;
+            let children = first.min(self.heap.len())..(first + CHILDREN).min(self.heap.len());
+            let Some(earliest) = children.min_by_key(|&child| self.heap[child].deadline) else { break };
+            let below = self.heap[earliest];
+            self.count_step();
+            if armed.deadline <= below.deadline {
+                break;
+            }
+            self.put(place, below);
+            place = earliest;
+        }
+        self.put(place, armed);
+    }
+
+    fn put(&mut self, place: usize, armed: Armed) {
+        self.heap[place] = armed;
+        let timer = Timer { deadline: armed.deadline, place: u32::try_from(place).unwrap_or(NONE) };
+        if let Some(at) = usize::try_from(armed.connection).ok().and_then(|at| self.timers.get_mut(at)) {
+            *at = timer;
+        }
+    }
+
+    #[cfg(test)]
+    fn count_step(&mut self) {
+        self.steps += 1;
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "tests count here")]
+    fn count_step(&mut self) {}
 }
 
 #[cfg(test)]
@@ -179,39 +164,67 @@ mod tests {
 
     use super::*;
 
-    const TICK: Duration = Duration::from_millis(10);
-
     #[test]
     fn deadlines_are_exact() {
-        let mut wheel = TimerWheel::new(2, TICK);
-        wheel.arm_by(0, Nanos(400_000_001));
-        wheel.arm_by(0, Nanos(500_000_000));
-        assert_eq!(wheel.next_deadline(), Some(Nanos(400_000_001)));
-        assert_eq!(wheel.pop_due(Nanos(400_000_000)), None);
-        assert_eq!(wheel.pop_due(Nanos(400_000_001)), Some(0));
-        assert_eq!(wheel.pop_due(Nanos(900_000_000)), None);
-        assert_eq!(wheel.next_deadline(), None);
+        let mut timers = Timers::new(2);
+        timers.arm_by(0, Nanos(400_000_001));
+        timers.arm_by(0, Nanos(500_000_000));
+        assert_eq!(timers.next_deadline(), Some(Nanos(400_000_001)));
+        assert_eq!(timers.pop_due(Nanos(400_000_000)), None);
+        assert_eq!(timers.pop_due(Nanos(400_000_001)), Some(0));
+        assert_eq!(timers.pop_due(Nanos(900_000_000)), None);
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    /// 65,536 flows within 10 ms, each with an instant of its own, taken out one by one as virtual time does, or all
+    /// together as a tick does.
+    #[test]
+    fn many_timers_within_one_tick_cost_a_short_path_each() {
+        const FLOWS: u32 = 65_536;
+        let start = 400_000_000;
+        let orders: [(&str, fn(u32) -> u32); 3] =
+            [("forward", |n| n), ("backward", |n| FLOWS - 1 - n), ("scattered", |n| n * 40_503 % FLOWS)];
+        for (order, place) in orders {
+            let mut timers = Timers::new(65_536);
+            for connection in 0..FLOWS {
+                timers.arm_by(connection, Nanos(start + u64::from(place(connection)) * 150));
+            }
+            // Growing deadlines look at one place each, shrinking ones walk up the whole heap: 8 levels.
+            let most = if order == "forward" { 1 } else { 9 };
+            assert!(timers.steps <= most * u64::from(FLOWS), "arming {order}: {} steps", timers.steps);
+            timers.steps = 0;
+            for expected in 0..FLOWS / 2 {
+                let due = timers.next_deadline().unwrap();
+                assert_eq!(due, Nanos(start + u64::from(expected) * 150));
+                assert!(timers.pop_due(due).is_some());
+                assert_eq!(timers.pop_due(due), None, "the next one is not due yet");
+            }
+            while timers.pop_due(Nanos(start + 10_000_000)).is_some() {}
+            assert_eq!(timers.next_deadline(), None);
+            assert!(timers.steps <= 9 * u64::from(FLOWS), "expiring {order}: {} steps", timers.steps);
+        }
     }
 
     proptest! {
-        /// Against a plain list of deadlines, over several turns of the wheel.
+        /// Against a plain list of deadlines.
         #[test]
-        fn wheel_agrees_with_a_list(ops in prop::collection::vec((0_u32..20, 0_u64..40_000, 0_u64..9_000), 1..200)) {
-            let mut wheel = TimerWheel::new(20, TICK);
+        fn timers_agree_with_a_list(ops in prop::collection::vec((0_u32..20, 0_u64..40_000, 0_u64..9_000), 1..200)) {
+            let mut timers = Timers::new(20);
             let mut model = [u64::MAX; 20];
             let mut now = 0;
             for (connection, after_ms, step_ms) in ops {
                 let deadline = now + after_ms * 1_000_000;
-                wheel.arm_by(connection, Nanos(deadline));
+                timers.arm_by(connection, Nanos(deadline));
                 let place = &mut model[usize::try_from(connection).unwrap()];
                 *place = deadline.min(*place);
                 let earliest = *model.iter().min().unwrap();
-                prop_assert_eq!(wheel.next_deadline(), (earliest != u64::MAX).then_some(Nanos(earliest)));
+                prop_assert_eq!(timers.next_deadline(), (earliest != u64::MAX).then_some(Nanos(earliest)));
                 now += step_ms * 1_000_000;
                 let mut due = Vec::new();
-                while let Some(connection) = wheel.pop_due(Nanos(now)) {
+                while let Some(connection) = timers.pop_due(Nanos(now)) {
                     due.push(usize::try_from(connection).unwrap());
                 }
+                prop_assert!(due.is_sorted_by_key(|&index| model[index]), "earliest first");
                 due.sort_unstable();
                 let expected: Vec<_> = (0..20).filter(|&index| model[index] <= now).collect();
                 prop_assert_eq!(&due, &expected);

@@ -4,6 +4,7 @@
 //! the mapping of the secondary's numbers.
 
 use super::acks_ahead::AcksAhead;
+use super::former::Memory;
 use super::masking::StreamOrigin;
 use super::stream::{Reach, Stream};
 use super::window::edge_of;
@@ -83,6 +84,18 @@ impl Incarnation {
             committed: None,
             committed_ack: None,
             acks_ahead: AcksAhead::default(),
+        }
+    }
+
+    /// Whether nothing that has a position is held of it.
+    pub(super) fn holds_nothing(&self) -> bool {
+        Side::BOTH.iter().all(|&side| self.streams[side].holds_nothing())
+    }
+
+    /// Gives back what its streams take up.
+    pub(super) fn free(&mut self, memory: &mut Memory<'_>) {
+        for side in Side::BOTH {
+            self.streams[side].free(memory);
         }
     }
 
@@ -355,6 +368,8 @@ impl Incarnation {
         let top = primary.top.max(secondary.top);
         if range.start.past(top) > SEQUENCE_WINDOW.cast_signed()
             || secondary.next.past(range.end) > SEQUENCE_WINDOW.cast_signed()
+            // Spans further apart could not be told apart on the circle.
+            || range.start.past(secondary.next) > LARGEST_WINDOW.cast_signed()
         {
             return Standing::Stale;
         }

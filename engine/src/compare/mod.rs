@@ -5,6 +5,7 @@ mod acks_ahead;
 mod contradiction;
 mod datagram;
 mod fields;
+mod former;
 mod incarnation;
 mod masking;
 mod ordinary;
@@ -25,15 +26,17 @@ use crate::flow::{FlowHasher, FlowKey};
 use crate::held::{Content, Held, HeldFrames, HeldId, Placed, Queue};
 use crate::policy::{Action, RuleIndex, Ruling};
 use crate::side::{BySide, Side};
-use crate::slab::Slab;
 use crate::spans::Spans;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink, WaitsFor};
 use crate::wire::Packet;
 
 use datagram::DatagramState;
 pub use fields::{Field, IgnoredFields};
+use former::{FormerLives, Memory};
 pub(crate) use incarnation::Incarnation;
 pub use masking::MaskDesk;
+#[cfg(test)]
+pub(crate) use ordinary::short_way;
 use tcp::TcpState;
 pub(crate) use window::Clamp;
 
@@ -102,7 +105,7 @@ pub struct Store {
     /// Which stream positions were sent beyond a gap.
     pub(crate) islands: Spans,
     /// Former lives of connections.
-    pub(crate) former: Slab<Incarnation>,
+    pub(crate) former: FormerLives,
     /// Held datagrams by content.
     pub(crate) digests: Digests,
     /// For digests.
@@ -112,19 +115,36 @@ pub struct Store {
 }
 
 impl Store {
-    /// Memory for `max_held_frames` held frames of each side, and `max_former` former lives.
-    pub fn new(max_held_frames: usize, max_former: usize, hasher: FlowHasher) -> Self {
+    /// Memory for `max_held_frames` held frames of each side, and `max_former` former lives. One stream may have as
+    /// many gaps as frames of it may be held.
+    pub fn new(max_held_frames: usize, max_queue_size: u32, max_former: usize, hasher: FlowHasher) -> Self {
         let both_sides = 2 * max_held_frames;
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        // One connection's two streams leave the others at least half of what there is.
+        let gaps = max_queue_size.min(count(both_sides / 4)).max(1);
+        // The primary's queue is bounded by the frames of the side alone: a stretch for each, and one for each gap.
+        let stretches = count(max_held_frames).saturating_add(gaps).min(count(both_sides));
+        let seed = |of: u32| hasher.digest(of, b"heights");
         Self {
             held: HeldFrames::new(both_sides),
             // A frame is usually one span; gaps and overlaps make more.
-            spans: Spans::new(2 * both_sides),
-            islands: Spans::new(both_sides),
-            former: Slab::new(max_former),
+            spans: Spans::new(2 * both_sides, stretches, seed(0)),
+            islands: Spans::new(both_sides, gaps, seed(1)),
+            former: FormerLives::new(max_former),
             digests: Digests::new(both_sides),
             hasher,
             masks: MaskDesk::default(),
         }
+    }
+
+    /// The former lives, and the memory that lives give back.
+    pub(crate) fn lives(&mut self) -> (&mut FormerLives, Memory<'_>) {
+        (&mut self.former, Memory { spans: &mut self.spans, islands: &mut self.islands })
+    }
+
+    /// What is in use beyond held frames: stretches of streams, gaps in streams, former lives.
+    pub fn used(&self) -> [usize; 3] {
+        [self.spans.used(), self.islands.used(), self.former.len()]
     }
 
     /// Forgets what belongs to held frames, after a flush emptied [`held`](Self::held).
@@ -334,6 +354,13 @@ impl Connection {
     /// The epoch it was brought up to.
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// Gives back what it takes up in the store: it is forgotten. It must be up to the shard's epoch.
+    pub(crate) fn free(&mut self, store: &mut Store) {
+        if let Protocol::Tcp(tcp) = &mut self.protocol {
+            tcp.free(store);
+        }
     }
 
     /// When a frame of it came last.

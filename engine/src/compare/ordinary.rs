@@ -70,6 +70,10 @@ impl<K: Sink> Session<'_, '_, K> {
     /// Whether a segment is an ordinary one. Nothing changes yet.
     #[inline(always)]
     pub(super) fn ordinary(&self, arrival: &Arrival, segment: &Segment) -> Option<Ordinary> {
+        #[cfg(test)]
+        if short_way::is_closed() {
+            return None;
+        }
         let placed = self.incarnation.place_ordinary(arrival.side, segment)?;
         let other = &self.incarnation.streams[arrival.side.other()];
         // What the other side has not begun to send cannot be compared yet, and waits.
@@ -87,6 +91,8 @@ impl<K: Sink> Session<'_, '_, K> {
     /// Handles an ordinary segment.
     #[inline(always)]
     pub(super) fn handle_ordinary(&mut self, arrival: Arrival, ordinary: &Ordinary) -> Freed {
+        #[cfg(test)]
+        short_way::count();
         match ordinary {
             Ordinary::First(placed) => self.hold_first(arrival, placed),
             Ordinary::Twin(placed, twin, leave) => self.meet_twin(arrival, placed, *twin, *leave),
@@ -177,5 +183,37 @@ impl<K: Sink> Session<'_, '_, K> {
         if let Some(held) = self.cx.store.held.take(&mut self.flow.queues.primary, twin) {
             leave.release(held.frame, Release::Matched, self.sink);
         }
+    }
+}
+
+/// For tests: everything takes the long way while the short one is closed, on this thread.
+#[cfg(test)]
+pub(crate) mod short_way {
+    use std::cell::Cell;
+
+    thread_local! {
+        static CLOSED: Cell<bool> = const { Cell::new(false) };
+        static TAKEN: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(in crate::compare) fn is_closed() -> bool {
+        CLOSED.get()
+    }
+
+    pub(in crate::compare) fn count() {
+        TAKEN.set(TAKEN.get() + 1);
+    }
+
+    /// Segments that have taken it.
+    pub(crate) fn taken() -> u64 {
+        TAKEN.get()
+    }
+
+    /// Runs `test` without the short way.
+    pub(crate) fn without<T>(test: impl FnOnce() -> T) -> T {
+        CLOSED.set(true);
+        let outcome = test();
+        CLOSED.set(false);
+        outcome
     }
 }

@@ -1,6 +1,7 @@
 //! What one side has sent of a TCP stream, by position in the primary's sequence space.
 
 use super::Store;
+use super::former::Memory;
 use super::masking::StreamOrigin;
 use crate::held::{HeldId, Placed};
 use crate::spans::{Owner, Span, SpanList, Spans};
@@ -117,6 +118,17 @@ impl Stream {
         }
     }
 
+    /// Whether none of its frames is held.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Gives back what its stretches and gaps take up.
+    pub(super) fn free(&mut self, memory: &mut Memory<'_>) {
+        memory.spans.free(&mut self.held);
+        memory.islands.free(&mut self.islands);
+    }
+
     /// Lowers the start: what was sent so far becomes an island behind a gap. False: no room.
     #[must_use]
     pub(crate) fn lower_start(&mut self, islands: &mut Spans, origin: SeqNumber, start: SeqNumber) -> bool {
@@ -175,7 +187,7 @@ impl Stream {
         }
         reach.top = reach.top.max(range.end);
         if reach.next.is_before(range.start) {
-            return self.cover_island(islands, range);
+            return islands.join(&mut self.islands, range);
         }
         if reach.next.is_before(range.end) {
             reach.next = range.end;
@@ -188,28 +200,13 @@ impl Stream {
 
     fn absorb_islands(&mut self, islands: &mut Spans) {
         let Some(reach) = self.reach.as_mut() else { return };
-        let lowest = SeqNumber(reach.next.0) - (1 << 30);
-        while let Some(island) = islands.first_ending_after(&self.islands, lowest) {
+        while let Some(island) = islands.first(&self.islands) {
             if reach.next.is_before(island.range.start) {
                 return;
             }
             reach.next = reach.next.max(island.range.end);
             islands.remove(&mut self.islands, island.range.start);
         }
-    }
-
-    #[cold]
-    fn cover_island(&mut self, islands: &mut Spans, range: SeqRange) -> bool {
-        let mut merged = range;
-        while let Some(island) = islands.first_ending_after(&self.islands, merged.start - 1) {
-            if merged.end.is_before(island.range.start) {
-                break;
-            }
-            merged.start = merged.start.min(island.range.start);
-            merged.end = merged.end.max(island.range.end);
-            islands.remove(&mut self.islands, island.range.start);
-        }
-        islands.insert(&mut self.islands, Span { range: merged, owner: Owner::NOBODY })
     }
 
     /// Notes that the stretches of `range` that were not sent yet are in the frame `id`. False: no room. To be called
@@ -252,18 +249,6 @@ impl Stream {
         let span = spans.first_ending_after(&self.held, range.start)?;
         let common = span.range.intersection(range);
         (!common.is_empty()).then_some((common, HeldId(span.owner.0)))
-    }
-
-    /// Gives back the memory of what is noted of it, when nothing of it is held any more.
-    #[cold]
-    pub(super) fn forget(&mut self, islands: &mut Spans, spans: &mut Spans) {
-        let lowest = self.reach.map_or(SeqNumber(0), |reach| reach.next) - (1 << 30);
-        for (list, slab) in [(&mut self.islands, islands), (&mut self.held, spans)] {
-            while let Some(span) = slab.first_ending_after(list, lowest) {
-                slab.remove(list, span.range.start);
-            }
-            *list = SpanList::default();
-        }
     }
 
     /// The held frame that has `position`.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use pmd_tap::Nanos;
 
 use super::contradiction::{Contradiction, Ending};
+use super::former::FormerId;
 use super::incarnation::{Incarnation, Standing};
 use super::ordinary::Freed;
 use super::stream::difference_in;
@@ -22,13 +24,16 @@ const FINISHED: Duration = Duration::from_mins(4);
 
 /// Of which only the primary's SYN was seen: as long as a guest sends it again (Linux: `TCP_SYNACK_RETRIES`, 63 seconds).
 const EMBRYONIC: Duration = Duration::from_mins(1);
+/// Frames of the secondary, the latest first, among which a primary's reset looks for its partners: who has reset says
+/// nothing else afterwards. Those further back wait for the timeout.
+const RESETS_AMONG: usize = 64;
 
 /// The lives of one TCP connection.
 #[derive(Debug)]
 pub(crate) struct TcpState {
     current: Incarnation,
     /// The life before, in [`Store::former`], while something of it may still come.
-    former: Option<u32>,
+    former: Option<FormerId>,
     /// When the oldest held frame leaves, if it is a pure ACK that waits for a window.
     window_grace: Nanos,
 }
@@ -37,7 +42,7 @@ pub(crate) struct TcpState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Current,
-    Former(u32),
+    Former(FormerId),
 }
 
 impl TcpState {
@@ -54,13 +59,28 @@ impl TcpState {
 
     /// Gives back the memory of what is noted of it, when nothing of it is held any more, and begins anew.
     pub(super) fn forget(&mut self, store: &mut Store) {
-        let former = self.former.and_then(|index| store.former.take(index));
-        let current = std::mem::replace(&mut self.current, Incarnation::new(0));
-        self.former = None;
-        for mut incarnation in [Some(current), former].into_iter().flatten() {
-            for side in Side::BOTH {
-                incarnation.streams[side].forget(&mut store.islands, &mut store.spans);
-            }
+        self.free(store);
+        self.current = Incarnation::new(0);
+    }
+
+    /// Gives back what its lives take up.
+    pub(super) fn free(&mut self, store: &mut Store) {
+        let (former, mut memory) = store.lives();
+        if let Some(id) = self.former.take() {
+            former.forget(id, &mut memory);
+        }
+        self.current.free(&mut memory);
+    }
+
+    /// Forgets the former life when it is over and done with, so that the usual segment takes the short way again.
+    fn forget_aged_life(&mut self, cx: &mut Context<'_>, now: Nanos) {
+        let Some(id) = self.former else { return };
+        let (former, mut memory) = cx.store.lives();
+        if former.has_aged(id, cx.settings.compare_timeout, now) {
+            former.forget(id, &mut memory);
+        }
+        if former.get(id).is_none() {
+            self.former = None;
         }
     }
 
@@ -198,6 +218,7 @@ impl TcpState {
         segment: &Segment,
         sink: &mut impl Sink,
     ) {
+        self.forget_aged_life(cx, flow.last_seen);
         let followed = match self.enter_life(flow, cx, arrival.side, segment, sink) {
             Some(Life::Current) => {
                 Session { flow, cx, incarnation: &mut self.current, sink }.handle(arrival, segment)
@@ -248,11 +269,13 @@ impl TcpState {
             if generation.is_some_and(|generation| !forget_life(flow, cx, generation, sink)) {
                 return None;
             }
-            cx.store.former.take(index);
+            let (former, mut memory) = cx.store.lives();
+            former.forget(index, &mut memory);
         }
         let next = Incarnation::new(self.current.generation.wrapping_add(1));
         let before = std::mem::replace(&mut self.current, next);
-        self.former = cx.store.former.insert(before);
+        let (former, memory) = cx.store.lives();
+        self.former = former.insert(before, flow.last_seen, memory);
         self.former.map(|_| Life::Current)
     }
 
@@ -450,9 +473,11 @@ impl<K: Sink> Session<'_, '_, K> {
         if !self.incarnation.reset_answered(Side::Primary, placed) {
             return;
         }
-        let mut at = self.flow.queues.secondary.head();
-        while let Some(id) = at {
-            at = self.cx.store.held.next_in_flow(id);
+        let mut found = ArrayVec::<HeldId, RESETS_AMONG>::new();
+        let mut at = self.flow.queues.secondary.tail();
+        for _ in 0..RESETS_AMONG {
+            let Some(id) = at else { break };
+            at = self.cx.store.held.previous_in_flow(id);
             let answered = match self.cx.store.held.get(id).map(|held| &held.content) {
                 Some(Content::Segment { placed: waiting, generation, .. }) => {
                     *generation == self.incarnation.generation
@@ -462,8 +487,11 @@ impl<K: Sink> Session<'_, '_, K> {
                 _ => false,
             };
             if answered {
-                self.discard_held(id, Discard::Matched);
+                found.push(id);
             }
+        }
+        for id in found.into_iter().rev() {
+            self.discard_held(id, Discard::Matched);
         }
     }
 
@@ -589,13 +617,14 @@ impl<K: Sink> Session<'_, '_, K> {
         self.incarnation.settle_urgent();
     }
 
-    /// Takes note that the secondary sent what the primary had sent before. It lies within what the primary has sent, so
-    /// it makes no more gaps than the primary's.
+    /// Takes note that the secondary sent what the primary had sent before.
     #[inline(always)]
     fn cover_matched(&mut self, placed: &Placed, why: Discard) {
         if why == Discard::Matched {
             let stream = &mut self.incarnation.streams.secondary;
-            let _ = stream.cover(&mut self.cx.store.islands, placed.range);
+            if !stream.cover(&mut self.cx.store.islands, placed.range) {
+                self.flow.lose(self.sink);
+            }
         }
     }
 
