@@ -17,7 +17,7 @@ use colo_engine::wire::Packet;
 use pmd_tap::{BURST_FRAMES, Frame, FramePool, Nanos, PoolSettings};
 
 use crate::frames::Protocol;
-use crate::scenario::Scenario;
+use crate::scenario::{Order, Scenario};
 
 /// How often a core looks at its timers.
 const TICK: Duration = Duration::from_millis(10);
@@ -65,7 +65,7 @@ struct Guest {
     positions: Vec<u32>,
     sent: u32,
     /// Positions of the current turn still to be sent, when they come out of order.
-    shuffled: Vec<u32>,
+    turn: VecDeque<u32>,
     frames: VecDeque<Frame>,
 }
 
@@ -76,7 +76,7 @@ impl Guest {
             random: 0x9e37_79b9_7f4a_7c15,
             positions: vec![1_000_000; flows],
             sent: 0,
-            shuffled: Vec::with_capacity(scenario.turn),
+            turn: VecDeque::with_capacity(scenario.turn),
             frames: VecDeque::with_capacity(scenario.pairs + scenario.lag + flows),
         }
     }
@@ -100,18 +100,31 @@ impl Guest {
     /// The next frame's position as the scenario wants it.
     fn position(&mut self, flow: u32, scenario: &Scenario, side: Side) -> u32 {
         let step = scenario.payload_bytes();
-        if scenario.shuffled != Some(side) {
+        let Some((_, order)) = scenario.disorder.filter(|(disordered, _)| *disordered == side) else {
             return self.next_position(flow, step);
+        };
+        if self.turn.is_empty() {
+            self.draw_turn(flow, step, scenario.turn, order);
         }
-        if self.shuffled.is_empty() {
-            for _ in 0..scenario.turn {
-                let position = self.next_position(flow, step);
-                self.shuffled.push(position);
+        self.turn.pop_front().unwrap_or_default()
+    }
+
+    /// The positions of a turn, in the order in which they come.
+    fn draw_turn(&mut self, flow: u32, step: u32, len: usize, order: Order) {
+        let mut positions: Vec<u32> = (0..len).map(|_| self.next_position(flow, step)).collect();
+        match order {
+            Order::Shuffled => {
+                while !positions.is_empty() {
+                    let at = self.draw(u32::try_from(positions.len()).unwrap_or(0));
+                    self.turn.push_back(positions.swap_remove(usize::try_from(at).unwrap_or(0)));
+                }
+            }
+            Order::Reversed => self.turn.extend(positions.into_iter().rev()),
+            Order::Gapped => {
+                self.turn.extend(positions.iter().skip(1).step_by(2));
+                self.turn.extend(positions.iter().step_by(2));
             }
         }
-        let left = u32::try_from(self.shuffled.len()).unwrap_or(0);
-        let at = self.draw(left);
-        self.shuffled.swap_remove(usize::try_from(at).unwrap_or(0))
     }
 }
 
@@ -318,12 +331,14 @@ mod tests {
         all.retain(|scenario| scenario.flows <= 1_000 && scenario.pairs <= 512);
         for held in [1, 32] {
             all.push(Scenario::late(held));
-            all.extend(Side::BOTH.map(|side| Scenario::shuffled(held, side)));
+            for order in Order::ALL {
+                all.extend(Side::BOTH.map(|side| Scenario::disordered(held, side, order)));
+            }
         }
         for scenario in all {
             let mut rig = Rig::new(scenario).unwrap();
             rig.fill();
-            if scenario.shuffled.is_none() && scenario.lag == 0 {
+            if scenario.disorder.is_none() && scenario.lag == 0 {
                 assert_eq!(rig.compare_bytes(), scenario.pairs, "{scenario}");
             }
             rig.pass();

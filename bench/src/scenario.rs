@@ -6,6 +6,30 @@ use colo_engine::side::Side;
 
 use crate::frames::Protocol;
 
+/// In which order one side's segments come, within a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By chance.
+    Shuffled,
+    /// The last first.
+    Reversed,
+    /// Every second one, then those in the gaps.
+    Gapped,
+}
+
+impl Order {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Shuffled, Self::Reversed, Self::Gapped];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Shuffled => "shuffled",
+            Self::Reversed => "reversed",
+            Self::Gapped => "gapped",
+        }
+    }
+}
+
 /// One kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scenario {
@@ -23,14 +47,14 @@ pub struct Scenario {
     pub turn: usize,
     /// Frames that the primary is ahead, besides its turn.
     pub lag: usize,
-    /// Whose segments come out of order, within a turn; of one flow only.
-    pub shuffled: Option<Side>,
+    /// Whose segments come out of order, and in which, within a turn; of one flow only.
+    pub disorder: Option<(Side, Order)>,
 }
 
 impl Scenario {
     /// In order, in turns of one burst, in a working set that stays in the L2 cache.
     pub fn new(protocol: Protocol, frame_bytes: usize, flows: u32, first: Side) -> Self {
-        Self { protocol, frame_bytes, flows, pairs: 512, first, turn: 32, lag: 0, shuffled: None }
+        Self { protocol, frame_bytes, flows, pairs: 512, first, turn: 32, lag: 0, disorder: None }
     }
 
     /// Payload of each frame, bytes.
@@ -49,10 +73,10 @@ impl Scenario {
         Self { turn: 1, lag: held, pairs: 2048, ..Self::new(Protocol::Tcp, 64, 1, Side::Primary) }
     }
 
-    /// One flow whose sides take turns of `held` segments, those of one side in random order.
-    pub fn shuffled(held: usize, side: Side) -> Self {
+    /// One flow whose sides take turns of `held` segments, those of one side out of order.
+    pub fn disordered(held: usize, side: Side, order: Order) -> Self {
         let base = Self::new(Protocol::Tcp, 64, 1, Side::Primary);
-        Self { turn: held, pairs: 2048, shuffled: Some(side), ..base }
+        Self { turn: held, pairs: 2048, disorder: Some((side, order)), ..base }
     }
 
     /// What the targets speak of.
@@ -74,20 +98,22 @@ impl Scenario {
         let mut all = Self::matrix();
         for held in [1, 32, 1024] {
             all.push(Self::late(held));
-            all.extend(Side::BOTH.map(|side| Self::shuffled(held, side)));
+            for order in Order::ALL {
+                all.extend(Side::BOTH.map(|side| Self::disordered(held, side, order)));
+            }
         }
         all.into_iter().find(|scenario| scenario.to_string() == name)
     }
 }
 
 impl fmt::Display for Scenario {
-    /// `tcp-64-1000f-512p-primary`, `late-1024`, `shuffled-secondary-32`.
+    /// `tcp-64-1000f-512p-primary`, `late-1024`, `gapped-secondary-32`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.lag > 0 {
             return write!(f, "late-{}", self.lag);
         }
-        if let Some(side) = self.shuffled {
-            return write!(f, "shuffled-{side}-{}", self.turn);
+        if let Some((side, order)) = self.disorder {
+            return write!(f, "{}-{side}-{}", order.label(), self.turn);
         }
         let protocol = match self.protocol {
             Protocol::Tcp => "tcp",
