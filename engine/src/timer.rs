@@ -33,7 +33,7 @@ impl Timer {
 /// Timers of one shard's connections, by connection index.
 #[derive(Debug)]
 pub struct Timers {
-    timers: Vec<Timer>,
+    by_connection: Vec<Timer>,
     heap: Vec<Armed>,
     /// Places looked at, for the test of the bound.
     #[cfg(test)]
@@ -44,7 +44,7 @@ impl Timers {
     /// Timers for `connections` connections.
     pub fn new(connections: usize) -> Self {
         Self {
-            timers: vec![Timer::DISARMED; connections],
+            by_connection: vec![Timer::DISARMED; connections],
             heap: Vec::with_capacity(connections),
             #[cfg(test)]
             steps: 0,
@@ -59,7 +59,7 @@ impl Timers {
 
     #[inline(always)]
     fn timer(&self, connection: u32) -> Option<&Timer> {
-        self.timers.get(usize::try_from(connection).ok()?)
+        self.by_connection.get(usize::try_from(connection).ok()?)
     }
 
     /// Arms a connection's timer unless it comes up earlier anyway.
@@ -90,7 +90,9 @@ impl Timers {
         if due.deadline > now {
             return None;
         }
-        if let Some(timer) = usize::try_from(due.connection).ok().and_then(|at| self.timers.get_mut(at)) {
+        if let Some(timer) =
+            usize::try_from(due.connection).ok().and_then(|at| self.by_connection.get_mut(at))
+        {
             *timer = Timer::DISARMED;
         }
         if let Some(last) = self.heap.pop()
@@ -142,7 +144,8 @@ impl Timers {
     fn put(&mut self, place: usize, armed: Armed) {
         self.heap[place] = armed;
         let timer = Timer { deadline: armed.deadline, place: u32::try_from(place).unwrap_or(NONE) };
-        if let Some(at) = usize::try_from(armed.connection).ok().and_then(|at| self.timers.get_mut(at)) {
+        if let Some(at) = usize::try_from(armed.connection).ok().and_then(|at| self.by_connection.get_mut(at))
+        {
             *at = timer;
         }
     }
@@ -164,6 +167,9 @@ mod tests {
 
     use super::*;
 
+    /// Which place in time the n-th connection has.
+    type Place = fn(u32) -> u32;
+
     #[test]
     fn deadlines_are_exact() {
         let mut timers = Timers::new(2);
@@ -182,7 +188,7 @@ mod tests {
     fn many_timers_within_one_tick_cost_a_short_path_each() {
         const FLOWS: u32 = 65_536;
         let start = 400_000_000;
-        let orders: [(&str, fn(u32) -> u32); 3] =
+        let orders: [(&str, Place); 3] =
             [("forward", |n| n), ("backward", |n| FLOWS - 1 - n), ("scattered", |n| n * 40_503 % FLOWS)];
         for (order, place) in orders {
             let mut timers = Timers::new(65_536);

@@ -9,6 +9,7 @@ mod former;
 mod incarnation;
 mod masking;
 mod ordinary;
+mod resets;
 mod ruling;
 mod stream;
 mod syn;

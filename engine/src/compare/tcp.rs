@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
 use pmd_tap::Nanos;
 
 use super::contradiction::{Contradiction, Ending};
@@ -24,9 +23,6 @@ const FINISHED: Duration = Duration::from_mins(4);
 
 /// Of which only the primary's SYN was seen: as long as a guest sends it again (Linux: `TCP_SYNACK_RETRIES`, 63 seconds).
 const EMBRYONIC: Duration = Duration::from_mins(1);
-/// Frames of the secondary, the latest first, among which a primary's reset looks for its partners: who has reset says
-/// nothing else afterwards. Those further back wait for the timeout.
-const RESETS_AMONG: usize = 64;
 
 /// The lives of one TCP connection.
 #[derive(Debug)]
@@ -463,34 +459,6 @@ impl<K: Sink> Session<'_, '_, K> {
         if *unmatched == 0 {
             let range = placed.range;
             self.incarnation.streams.secondary.unhold(&mut self.cx.store.spans, range, id);
-            self.discard_held(id, Discard::Matched);
-        }
-    }
-
-    /// A primary reset answers those of the secondary that wait for it.
-    fn match_secondary_reset(&mut self, placed: &Placed) {
-        // Looking for them is worth it only if the secondary has sent one.
-        if !self.incarnation.reset_answered(Side::Primary, placed) {
-            return;
-        }
-        let mut found = ArrayVec::<HeldId, RESETS_AMONG>::new();
-        let mut at = self.flow.queues.secondary.tail();
-        for _ in 0..RESETS_AMONG {
-            let Some(id) = at else { break };
-            at = self.cx.store.held.previous_in_flow(id);
-            let answered = match self.cx.store.held.get(id).map(|held| &held.content) {
-                Some(Content::Segment { placed: waiting, generation, .. }) => {
-                    *generation == self.incarnation.generation
-                        && waiting.reset.is_some()
-                        && self.incarnation.reset_answered(Side::Secondary, waiting)
-                }
-                _ => false,
-            };
-            if answered {
-                found.push(id);
-            }
-        }
-        for id in found.into_iter().rev() {
             self.discard_held(id, Discard::Matched);
         }
     }

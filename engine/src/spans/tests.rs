@@ -94,11 +94,14 @@ fn assert_short(spans: &Spans, list: &SpanList, count: u32, order: &str) {
     assert!(sum <= 30 * steps.len() && *longest <= 120, "{order}: {sum} in all, {longest} at most");
 }
 
+/// Where the n-th span goes.
+type Place = fn(u32) -> u32;
+
 /// Orders of insertion and removal that make a search in a tree without balance linear.
 #[test]
 fn searches_stay_short_in_every_order() {
     const COUNT: u32 = 8_192;
-    let orders: [(&str, fn(u32) -> u32); 4] = [
+    let orders: [(&str, Place); 4] = [
         ("forward", |n| n),
         ("backward", |n| COUNT - 1 - n),
         ("scattered", |n| n * 5_167 % COUNT),

@@ -42,7 +42,15 @@ fn a_burst_at_one_instant_reaches_no_bound() {
     };
     let lifecycle =
         LifecycleSettings { min_interval: Duration::ZERO, delay: Duration::ZERO, max_interval: None };
-    let settings = VirtualSettings { shards: 1, shard, lifecycle, commit_after: None, max_gso_frames: 1 };
+    let settings = VirtualSettings {
+        shards: 1,
+        shard,
+        lifecycle,
+        commit_after: None,
+        max_gso_frames: 1,
+        max_fragments: 8,
+        checksums: crate::rx::VerifyChecksums::Off,
+    };
     for len in [60, 1_000, 9_000, 20_000] {
         let mut arp = vec![0; len];
         arp[12..14].copy_from_slice(&[0x08, 0x06]);
