@@ -27,4 +27,6 @@ pub use frame::{Frame, VirtioHeader};
 pub use pool::{FramePool, PoolError, PoolSettings};
 pub use port::{Caps, LinkEvent, Port, PortError, RxState};
 pub use prefetch::{prefetch, prefetch_all};
-pub use replay::{Capture, CaptureError, CaptureWriter, CapturedFrame, ReplayPort};
+pub use replay::{
+    Capture, CaptureError, CaptureWriter, CapturedFrame, CommentedFrame, PcapngWriter, ReplayPort,
+};

@@ -1,4 +1,4 @@
-//! Captures, in and out: pcap and pcapng files read frame by frame, pcap files written, and both as a port.
+//! Captures, in and out: pcap and pcapng files read frame by frame, pcap and pcapng files written, and both as a port.
 //!
 //! The readers are our own. `pcap-file` 2.0 gives every pcapng timestamp as if its unit were the nanosecond, keeps the
 //! padding of simple packet blocks, and refuses snapped pcap frames (original length above the snap length) and pcapng
@@ -13,11 +13,13 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod writer_ng;
 
 pub use error::CaptureError;
 pub use port::ReplayPort;
 pub use reader::{Capture, CapturedFrame};
 pub use writer::CaptureWriter;
+pub use writer_ng::{CommentedFrame, PcapngWriter};
 
 /// Link type of Ethernet in both formats (`LINKTYPE_ETHERNET`, tcpdump.org/linktypes.html).
 const LINK_TYPE_ETHERNET: u16 = 1;

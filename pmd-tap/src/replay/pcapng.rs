@@ -13,6 +13,7 @@ const OBSOLETE_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 const OPTION_END: u16 = 0;
+const OPTION_COMMENT: u16 = 1;
 const OPTION_RESOLUTION: u16 = 9;
 const OPTION_OFFSET: u16 = 14;
 
@@ -221,9 +222,25 @@ impl Sections {
         };
         let ticks = u64::from(word(1)) << 32 | u64::from(word(2));
         let timestamp_ns = interface.nanos(ticks);
-        let frame = CapturedFrame { timestamp_ns, bytes: bytes.to_vec(), original_len: word(4) };
+        let options = rest.get(bytes.len().next_multiple_of(4)..).unwrap_or_default();
+        let comment = self.comment(options);
+        let frame = CapturedFrame { timestamp_ns, bytes: bytes.to_vec(), original_len: word(4), comment };
         self.last_timestamp_ns = timestamp_ns;
         Ok(frame)
+    }
+
+    /// The first comment among a packet's options. What is wrong with them harms no frame.
+    fn comment(&self, mut options: &[u8]) -> Option<String> {
+        while let Some(([a, b, c, d], rest)) = options.split_first_chunk() {
+            let (code, len) = (self.order.u16([*a, *b]), usize::from(self.order.u16([*c, *d])));
+            let value = rest.get(..len)?;
+            match code {
+                OPTION_END => return None,
+                OPTION_COMMENT => return Some(String::from_utf8_lossy(value).into_owned()),
+                _ => options = rest.get(len.next_multiple_of(4)..).unwrap_or_default(),
+            }
+        }
+        None
     }
 
     /// A simple packet block: of the first interface, as long as it was or as the snap length lets it be.
@@ -239,7 +256,12 @@ impl Sections {
         let Some(bytes) = rest.get(..index(len)) else {
             return Err(source.corrupt("a frame is longer than its block"));
         };
-        Ok(CapturedFrame { timestamp_ns: self.last_timestamp_ns, bytes: bytes.to_vec(), original_len })
+        Ok(CapturedFrame {
+            timestamp_ns: self.last_timestamp_ns,
+            bytes: bytes.to_vec(),
+            original_len,
+            comment: None,
+        })
     }
 }
 

@@ -22,6 +22,8 @@ pub struct CapturedFrame {
     pub bytes: Vec<u8>,
     /// How long it was on the wire, bytes: more than `bytes` when the capture was snapped.
     pub original_len: u32,
+    /// The packet's first comment (pcapng `opt_comment`).
+    pub comment: Option<String>,
 }
 
 /// A pcap or pcapng file, read frame by frame; never more than one frame and one buffer of it are in memory.
@@ -169,7 +171,7 @@ fn next_record(
     let mut bytes = vec![0; index(captured_len)];
     source.read(&mut bytes, "a frame")?;
     let timestamp_ns = u64::from(word(0)) * NANOS_PER_SECOND + u64::from(word(1)) * nanos_per_unit;
-    Ok(Some(CapturedFrame { timestamp_ns, bytes, original_len: word(3) }))
+    Ok(Some(CapturedFrame { timestamp_ns, bytes, original_len: word(3), comment: None }))
 }
 
 /// A 32-bit length as an index.
