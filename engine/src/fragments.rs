@@ -14,7 +14,7 @@ use pmd_tap::{Frame, FramePool, Nanos};
 use crate::flow::FlowHasher;
 use crate::shard::Budget;
 use crate::side::Side;
-use crate::verdict::{Cause, Detail, Reason, WaitsFor};
+use crate::verdict::{Cause, Detail, Reason, Scene, WaitsFor};
 use crate::wire::{Class, Fragment, Packet, Stray, put};
 
 use cover::Fit;
@@ -288,7 +288,8 @@ impl Reassembly {
         self.overdue = Asked::Yes;
         let oldest = self.table.oldest()?;
         let (_, frame) = self.table.began(oldest);
-        let detail = Detail::Timeout { side: self.side, frame, waits_for: WaitsFor::Fragments };
+        let scene = Scene::default();
+        let detail = Detail::Timeout { side: self.side, frame, waits_for: WaitsFor::Fragments, scene };
         Some(Cause { reason: Reason::Timeout, at: now, flow: Some(*self.table.flow(oldest)), detail })
     }
 

@@ -18,6 +18,7 @@ use crate::table::Table;
 use crate::timer::Timers;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 use crate::wire::{Packet, Plain, Stray};
+use crate::witness::Witness;
 
 /// No connection: the table was full.
 const UNTRACKED: u32 = u32::MAX;
@@ -330,8 +331,21 @@ impl Shard {
         self.epoch.wrapping_sub(epoch) <= u32::MAX / 2
     }
 
+    /// Has a witness write down what is held when the sides differ.
+    pub fn set_witness(&mut self, witness: Witness) {
+        self.store.witness = Some(witness);
+    }
+
+    /// The witness, if there is one.
+    pub fn witness(&mut self) -> Option<&mut Witness> {
+        self.store.witness.as_mut()
+    }
+
     /// Runs the timers that are due at `now`: first all graces, then all timeouts.
     pub fn expire(&mut self, now: Nanos, sink: &mut impl Sink) {
+        if let Some(witness) = &mut self.store.witness {
+            witness.close_due(now);
+        }
         self.due.clear();
         while let Some(index) = self.timers.pop_due(now) {
             self.due.push(index);
@@ -353,7 +367,7 @@ impl Shard {
         match phase {
             Phase::Grace => connection.expire_grace(&mut cx, now, sink),
             Phase::Timeout => {
-                connection.expire_timeout(&cx, now, sink);
+                connection.expire_timeout(&mut cx, now, sink);
                 self.timers.arm_by(index, connection.deadline(&cx));
             }
         }
@@ -403,6 +417,9 @@ impl Shard {
         self.strays = Queue::default();
         self.epoch = self.epoch.wrapping_add(1);
         self.store.clear();
+        if let Some(witness) = &mut self.store.witness {
+            witness.end_epoch();
+        }
         if self.room == Room::Wanted {
             self.room = Room::Enough;
             self.untracked = Queue::default();

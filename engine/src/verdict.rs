@@ -3,7 +3,8 @@
 use pmd_tap::{Frame, Nanos};
 
 use crate::flow::FlowKey;
-use crate::side::Side;
+use crate::side::{BySide, Side};
+use crate::wire::SeqNumber;
 
 /// Why a primary frame left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -183,6 +184,41 @@ impl WaitsFor {
     }
 }
 
+/// How far a side's TCP stream had come. Offsets count as in [`Detail::Mismatch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamState {
+    /// The sequence number of stream offset 0, as this side counts (modulo 2^32).
+    pub zero: SeqNumber,
+    /// Everything before this offset was sent.
+    pub next: i64,
+    /// One past the highest offset that was sent.
+    pub top: i64,
+}
+
+/// Where one side stood when a cause was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SideState {
+    /// Its stream; `None` for other protocols, and while nothing of it has a place.
+    pub stream: Option<StreamState>,
+    /// Highest client number that it acknowledged, as far as that counts.
+    pub ack: Option<SeqNumber>,
+    /// Highest right edge that it offered (acknowledgment plus scaled window), if edges are followed.
+    pub edge: Option<SeqNumber>,
+    /// Frames of the flow that were held; the arriving one is not among them.
+    pub held: u32,
+    /// How long the oldest of them had been held, nanoseconds.
+    pub oldest_held_ns: u64,
+}
+
+/// Where both sides stood when a cause was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scene {
+    /// Both sides.
+    pub sides: BySide<SideState>,
+    /// The rule that the flow is under, by its place in the configuration, counted from 1.
+    pub rule: Option<u32>,
+}
+
 /// What a cause knows beyond its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
@@ -199,6 +235,8 @@ pub enum Detail {
         primary: Option<u64>,
         /// The secondary's.
         secondary: Option<u64>,
+        /// Where both stood.
+        scene: Scene,
     },
     /// A frame that waited too long.
     Timeout {
@@ -208,6 +246,8 @@ pub enum Detail {
         frame: u64,
         /// What for.
         waits_for: WaitsFor,
+        /// Where both stood.
+        scene: Scene,
     },
     /// A bound was reached.
     Bound {

@@ -18,6 +18,7 @@ use crate::shard::{Budget, Shard, ShardSettings, Work};
 use crate::side::{BySide, Side};
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 use crate::wire::{Packet, has_bad_checksum};
+use crate::witness::{Record, Witness};
 
 /// Longest piece of a secondary frame that is kept when there is no room for it: enough for its headers.
 const HEADERS: usize = 120;
@@ -92,6 +93,11 @@ pub trait Recorder {
 
     /// Something happened at `at`; a release comes with its frame.
     fn record(&mut self, at: Nanos, event: Event, frame: Option<&Frame>) -> Result<(), Self::Error>;
+
+    /// What a witness wrote down is complete; only with [`VirtualTime::watch`].
+    fn witnessed(&mut self, _record: &Record) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// What the shards decided since the last look.
@@ -218,6 +224,13 @@ impl VirtualTime {
         self.shards.iter().flat_map(Shard::forgiven).sum()
     }
 
+    /// Has what is held written down when the sides differ.
+    pub fn watch(&mut self) {
+        for shard in &mut self.shards {
+            shard.set_witness(Witness::patient());
+        }
+    }
+
     /// Frames received of each side.
     pub fn received(&self) -> BySide<u64> {
         self.received
@@ -257,6 +270,8 @@ impl VirtualTime {
             }
         }
         self.settle(recorder)?;
+        self.shards.iter_mut().filter_map(Shard::witness).for_each(Witness::close_all);
+        self.hear_witnesses(recorder)?;
         self.report_held(&mut inputs, recorder)
     }
 
@@ -292,9 +307,19 @@ impl VirtualTime {
     fn move_to<R: Recorder>(&mut self, time: Nanos, recorder: &mut R) -> Result<(), R::Error> {
         if time > self.now {
             self.settle(recorder)?;
+            self.hear_witnesses(recorder)?;
             self.now = time;
         }
         Ok(())
+    }
+
+    /// Hands on the records that were completed at this instant, in the order of their causes, whatever the number of
+    /// shards.
+    fn hear_witnesses<R: Recorder>(&mut self, recorder: &mut R) -> Result<(), R::Error> {
+        let witnesses = self.shards.iter_mut().filter_map(Shard::witness);
+        let mut records: Vec<_> = witnesses.flat_map(Witness::take_records).collect();
+        records.sort_by_key(|record| record.cause().map(|cause| (cause.at, order_of(cause))));
+        records.iter().try_for_each(|record| recorder.witnessed(record))
     }
 
     /// Runs the timers that are due at `time`.
@@ -415,6 +440,7 @@ impl VirtualTime {
     /// A checkpoint is committed: everything held leaves or is dropped, in the order of the inputs.
     fn commit<R: Recorder>(&mut self, recorder: &mut R) -> Result<(), R::Error> {
         self.settle(recorder)?;
+        self.hear_witnesses(recorder)?;
         self.commit_due = None;
         self.lifecycle.handle_commit(self.now);
         recorder.record(self.now, Event::Commit, None)?;

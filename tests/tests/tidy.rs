@@ -53,6 +53,7 @@ const DATA_PLANE: &[&str] = &[
     "side",
     "fragments",
     "policy",
+    "witness",
 ];
 
 /// What those may not name: clocks, locks, logs, threads, the operating system, the control plane's formats.

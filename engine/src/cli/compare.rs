@@ -46,6 +46,9 @@ pub(super) struct Args {
     /// Longest wait of a frame for its partner before a checkpoint is asked for [default: 400]
     #[arg(long, value_name = "MS")]
     compare_timeout: Option<String>,
+    /// Write the frames of both sides when they differ, for `colo explain`
+    #[arg(long, value_name = "D.pcapng|off")]
+    diverged: Option<String>,
     /// Where /metrics, /healthz, /readyz and /status are served [default: 127.0.0.1:9420]
     #[arg(long, value_name = "ADDR:PORT|off")]
     metrics: Option<String>,
@@ -84,6 +87,7 @@ impl Args {
             .flag("cores", self.cores.as_ref())
             .flag("poll", self.poll.as_ref())
             .flag("compare_timeout", self.compare_timeout.as_ref())
+            .flag("diverged", self.diverged.as_ref())
             .flag("metrics", self.metrics.as_ref())
             .flag("log", self.log.log.as_ref());
         let (settings, ports) = sources.load_live()?;

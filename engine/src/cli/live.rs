@@ -15,7 +15,7 @@ use super::{CompareOptions, Format, UsageError, print, print_json};
 use crate::checkpoint::{Backend, NoBackend, NotifyBackend};
 use crate::config::{CheckpointBackend, CommitAfter, PortAddress, Settings};
 use crate::metrics::{MetricsServer, Source};
-use crate::runtime::{Engine, EnginePorts};
+use crate::runtime::{Engine, EngineError, EnginePorts};
 use crate::summary::Summary;
 
 /// How often the main thread looks for signals.
@@ -31,7 +31,15 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
         out: open_output(&options.ports.out)?,
     };
     check_headers(&ports, options)?;
-    let engine = Engine::start(&options.settings, ports, backend(&options.settings)?)?;
+    let engine =
+        Engine::start(&options.settings, ports, backend(&options.settings)?).map_err(
+            |error| match error {
+                EngineError::Diverged(error) => {
+                    anyhow::Error::from(UsageError(format!("--diverged: {error}")))
+                }
+                error => error.into(),
+            },
+        )?;
     let metrics = serve_metrics(&options.settings, engine.source())?;
     tracing::info!(
         "comparing {} with {} into {}",

@@ -15,6 +15,7 @@ mod compare;
 mod demo;
 mod dump_config;
 mod ending;
+mod explain;
 mod live;
 mod logging;
 mod output;
@@ -52,6 +53,7 @@ enum Command {
     Demo(demo::Args),
     Compare(compare::Args),
     Replay(replay::Args),
+    Explain(explain::Args),
     CheckConfig(check_config::Args),
     DumpConfig(dump_config::Args),
 }
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::DumpConfig(args) => dump_config::run(&args),
     };

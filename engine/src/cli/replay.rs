@@ -17,6 +17,7 @@ use crate::config::{CheckpointBackend, Purpose, Settings};
   colo replay --primary p.pcap --secondary s.pcap
   colo replay --primary p.pcap --secondary s.pcap --released out.pcap --verdicts verdicts.jsonl --json
   colo replay --primary p.pcap --secondary s.pcap --checkpoint-ms never --fail-on-mismatch
+  colo replay --primary p.pcap --secondary s.pcap --diverged d.pcapng && colo explain d.pcapng
   colo replay --primary p.pcap --secondary s.pcap --set compare_timeout=200 --set ack_policy=any")]
 pub(super) struct Args {
     /// What the primary VM sent
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// Write every decision, one JSON object a line
     #[arg(long, value_name = "V.jsonl")]
     verdicts: Option<PathBuf>,
+    /// Write the frames of both sides when they differ, for `colo explain`
+    #[arg(long, value_name = "D.pcapng")]
+    diverged: Option<PathBuf>,
     /// A requested checkpoint commits so many milliseconds later [default: 5]
     #[arg(long, value_name = "MS|never")]
     checkpoint_ms: Option<String>,
@@ -83,11 +87,12 @@ impl Args {
             .sources(Purpose::Replay)
             .flag("checkpoint_ms", self.checkpoint_ms.as_ref())
             .flag("workers", self.workers.as_ref())
+            .flag("diverged", self.diverged.as_ref().map(|path| path.display()))
             .flag("log", self.log.log.as_ref());
         let mut settings = sources.load()?;
         // A file shared with `colo compare` may name a backend; there is none in virtual time.
         settings.checkpoint.backend = CheckpointBackend::None;
-        self.check_outputs()?;
+        self.check_outputs(settings.diverged.path.as_ref())?;
         Ok(ReplayOptions {
             settings,
             primary: self.primary.clone(),
@@ -100,10 +105,14 @@ impl Args {
     }
 
     /// Refuses to write over a file that is read, or two things into one file.
-    fn check_outputs(&self) -> Result<(), UsageError> {
+    fn check_outputs(&self, diverged: Option<&PathBuf>) -> Result<(), UsageError> {
         let mut taken =
             vec![("--primary", self.primary.as_path()), ("--secondary", self.secondary.as_path())];
-        for (flag, path) in [("--released", &self.released), ("--verdicts", &self.verdicts)] {
+        for (flag, path) in [
+            ("--released", self.released.as_ref()),
+            ("--verdicts", self.verdicts.as_ref()),
+            ("--diverged", diverged),
+        ] {
             let Some(path) = path else { continue };
             if let Some((other, _)) = taken.iter().find(|(_, known)| same_file(known, path)) {
                 let path = path.display();
@@ -141,6 +150,7 @@ fn replay(options: &ReplayOptions) -> anyhow::Result<ExitCode> {
         secondary: options.secondary.clone(),
         released: options.released.clone(),
         verdicts: options.verdicts.clone(),
+        diverged: options.settings.diverged.clone(),
     };
     super::reload::warn_of_masks(&options.settings);
     let rules = crate::wiring::rule_set(&options.settings);

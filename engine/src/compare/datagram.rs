@@ -163,7 +163,7 @@ impl DatagramState {
     }
 
     /// The mismatch of the two oldest. Later ones are not reported until the commit.
-    pub(super) fn mismatch(&mut self, flow: &Flow, cx: &Context<'_>) -> Detail {
+    pub(super) fn mismatch(&mut self, flow: &Flow, cx: &Context<'_>, now: Nanos) -> Detail {
         self.mismatch = Mismatch::Reported;
         let [primary, secondary] =
             Side::BOTH.map(|side| flow.queues[side].head().and_then(|id| cx.store.held.get(id)));
@@ -184,6 +184,7 @@ impl DatagramState {
             offset: i64::try_from(equal).unwrap_or(0),
             primary: primary.map(|held| held.frame.ordinal()),
             secondary: secondary.map(|held| held.frame.ordinal()),
+            scene: flow.scene(cx.store, None, now),
         }
     }
 }

@@ -321,7 +321,7 @@ impl Incarnation {
         }
     }
 
-    fn shift_or_identity(&self) -> SeqShift {
+    pub(super) fn shift_or_identity(&self) -> SeqShift {
         match self.mapping {
             Mapping::Unknown => SeqShift::IDENTITY,
             Mapping::AfterSyn { raw: shift }

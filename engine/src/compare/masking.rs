@@ -51,6 +51,11 @@ impl MaskDesk {
         self.rule = rule;
     }
 
+    /// The rule of the connection at hand.
+    pub(super) fn rule(&self) -> RuleIndex {
+        self.rule
+    }
+
     /// The mask of the connection at hand.
     #[cold]
     pub(super) fn mask(&self) -> Option<&PayloadMask> {

@@ -11,6 +11,7 @@ mod masking;
 mod ordinary;
 mod resets;
 mod ruling;
+mod scene;
 mod stream;
 mod syn;
 mod tcp;
@@ -30,6 +31,7 @@ use crate::side::{BySide, Side};
 use crate::spans::Spans;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink, WaitsFor};
 use crate::wire::Packet;
+use crate::witness::Witness;
 
 use datagram::DatagramState;
 pub use fields::{Field, IgnoredFields};
@@ -38,6 +40,7 @@ pub(crate) use incarnation::Incarnation;
 pub use masking::MaskDesk;
 #[cfg(test)]
 pub(crate) use ordinary::short_way;
+use scene::Seen;
 use tcp::TcpState;
 pub(crate) use window::Clamp;
 
@@ -113,6 +116,8 @@ pub struct Store {
     pub(crate) hasher: FlowHasher,
     /// What of the payload does not count on the connection at hand.
     pub(crate) masks: MaskDesk,
+    /// Writes down what is held when the sides differ, if anybody wants to know.
+    pub(crate) witness: Option<Witness>,
 }
 
 impl Store {
@@ -135,6 +140,7 @@ impl Store {
             digests: Digests::new(both_sides),
             hasher,
             masks: MaskDesk::default(),
+            witness: None,
         }
     }
 
@@ -170,6 +176,8 @@ pub(crate) enum Protocol {
 enum Tracking {
     /// It is.
     Compared,
+    /// It is, and the witness wants to see its next frames.
+    Watched,
     /// The secondary has run out of room: its frames are dropped until the commit.
     Diverged,
     /// The primary cannot be followed: everything of it waits for the commit.
@@ -214,6 +222,8 @@ pub(crate) struct Flow {
     /// A held frame may have arrived as early as this although it is not the head of its queue: a datagram takes its place
     /// when it is whole, which is after its first fragment came. The frame may have gone since.
     early: Nanos,
+    /// What the witness has of it in this epoch.
+    witnessed: Option<Reason>,
 }
 
 impl Flow {
@@ -256,7 +266,7 @@ impl Flow {
     /// hole cannot be compared.
     #[cold]
     fn diverge(&mut self, frame: Frame, limit: &'static str, sink: &mut impl Sink) {
-        if self.tracking == Tracking::Compared {
+        if matches!(self.tracking, Tracking::Compared | Tracking::Watched) {
             self.tracking = Tracking::Diverged;
             sink.ask(self.cause(Reason::QueueFull, Detail::Bound { limit }));
         }
@@ -341,6 +351,7 @@ impl Connection {
             queues: BySide::default(),
             tracking: Tracking::Compared,
             early: Nanos::NEVER,
+            witnessed: None,
         };
         let ruling = Ruling { action: Action::Compare, rule: RuleIndex::NONE };
         Self { flow, epoch, overdue: Reported::No, ruling, ruled_by: 0, protocol }
@@ -429,6 +440,7 @@ impl Connection {
         self.flow.early = Nanos::NEVER;
         let lost = matches!(self.flow.tracking, Tracking::Lost | Tracking::Aside);
         self.flow.tracking = ruling::resting(self.ruling.action);
+        self.flow.witnessed = None;
         match &mut self.protocol {
             Protocol::Tcp(tcp) if lost => *tcp = TcpState::new(),
             Protocol::Tcp(tcp) => tcp.commit(),
@@ -449,14 +461,13 @@ impl Connection {
         let Self { flow, protocol, .. } = self;
         flow.last_seen = now;
         let side = arrival.side;
-        match (flow.tracking, side) {
-            (Tracking::Compared, _) | (Tracking::Diverged, Side::Primary) => {}
-            (Tracking::Diverged, Side::Secondary) | (Tracking::Lost | Tracking::Aside, _) => {
-                let held_before = flow.queues[side].len();
-                flow.set_aside(cx, arrival, sink);
-                return flow.watch_queue(cx, side, held_before, sink);
-            }
-            (Tracking::Passed, _) => return ruling::pass(arrival, sink),
+        if flow.tracking == Tracking::Passed {
+            return ruling::pass(arrival, sink);
+        }
+        if flow.tracking != Tracking::Compared && !flow.admits(cx, &arrival) {
+            let held_before = flow.queues[side].len();
+            flow.set_aside(cx, arrival, sink);
+            return flow.watch_queue(cx, side, held_before, sink);
         }
         let held_before = flow.queues[side].len();
         if side == Side::Secondary && held_before >= cx.settings.max_queue_size {
@@ -520,14 +531,15 @@ impl Connection {
         match &mut self.protocol {
             Protocol::Tcp(tcp) => tcp.expire_grace(&mut self.flow, cx, now, sink),
             Protocol::Datagram(datagrams) => {
-                let detail = datagrams.mismatch(&self.flow, cx);
-                sink.ask(Cause { at: now, ..self.flow.cause(Reason::Mismatch, detail) });
+                let detail = datagrams.mismatch(&self.flow, cx, now);
+                let cause = Cause { at: now, ..self.flow.cause(Reason::Mismatch, detail) };
+                self.flow.accuse(cx.store, cause, &Seen::default(), sink);
             }
         }
     }
 
     /// Reports a frame that has waited long enough, once an epoch.
-    pub(crate) fn expire_timeout(&mut self, cx: &Context<'_>, now: Nanos, sink: &mut impl Sink) {
+    pub(crate) fn expire_timeout(&mut self, cx: &mut Context<'_>, now: Nanos, sink: &mut impl Sink) {
         if now < self.timeout_at(cx) {
             return;
         }
@@ -543,8 +555,18 @@ impl Connection {
             (Protocol::Datagram(_), Side::Primary) => WaitsFor::Secondary,
             (_, Side::Secondary) => WaitsFor::Primary,
         };
-        let detail = Detail::Timeout { side: held.side, frame: held.frame.ordinal(), waits_for };
-        sink.ask(Cause { at: now, ..self.flow.cause(Reason::Timeout, detail) });
+        let life = match &self.protocol {
+            Protocol::Tcp(tcp) => tcp.life_of_frame(cx.store, &held.content),
+            Protocol::Datagram(_) => None,
+        };
+        let scene = self.flow.scene(cx.store, life, now);
+        let detail = Detail::Timeout { side: held.side, frame: held.frame.ordinal(), waits_for, scene };
+        let at = match &held.content {
+            Content::Segment { placed, .. } => Some(placed.range.start),
+            _ => None,
+        };
+        let cause = Cause { at: now, ..self.flow.cause(Reason::Timeout, detail) };
+        self.flow.accuse(cx.store, cause, &Seen { at, ..Seen::default() }, sink);
     }
 }
 

@@ -8,6 +8,7 @@ use super::contradiction::{Contradiction, Ending};
 use super::former::FormerId;
 use super::incarnation::{Incarnation, Standing};
 use super::ordinary::Freed;
+use super::scene::Seen;
 use super::stream::difference_in;
 use super::{Arrival, CompareSettings, Context, Field, Flow, Store, Tracking, Worth, release_word};
 use crate::held::{Content, Held, HeldId, Placed};
@@ -27,7 +28,7 @@ const EMBRYONIC: Duration = Duration::from_mins(1);
 /// The lives of one TCP connection.
 #[derive(Debug)]
 pub(crate) struct TcpState {
-    current: Incarnation,
+    pub(super) current: Incarnation,
     /// The life before, in [`Store::former`], while something of it may still come.
     former: Option<FormerId>,
     /// When the oldest held frame leaves, if it is a pure ACK that waits for a window.
@@ -36,7 +37,7 @@ pub(crate) struct TcpState {
 
 /// Which life a segment belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+pub(super) enum Life {
     Current,
     Former(FormerId),
 }
@@ -152,7 +153,7 @@ impl TcpState {
 
     /// The life that a held frame belongs to; `None` if it is forgotten.
     #[inline(always)]
-    fn life_of(&self, store: &Store, generation: u8) -> Option<Life> {
+    pub(super) fn life_of(&self, store: &Store, generation: u8) -> Option<Life> {
         if generation == self.current.generation {
             return Some(Life::Current);
         }
@@ -362,7 +363,7 @@ impl<K: Sink> Session<'_, '_, K> {
         self.incarnation.note_primary_ack(&placed);
         let pure_ack = placed.is_pure_ack();
         if pure_ack {
-            self.announce(Side::Primary, &placed, arrival.frame.ordinal());
+            self.announce(&placed, &arrival);
         }
         if pure_ack && opens {
             // What the secondary sent early is placed first: it may contradict itself.
@@ -499,11 +500,12 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     /// A pure ACK announces urgent data when the client's window is closed.
-    fn announce(&mut self, side: Side, placed: &Placed, ordinal: u64) {
+    fn announce(&mut self, placed: &Placed, arrival: &Arrival) {
+        let side = arrival.side;
         let contradiction = self.incarnation.urgent_contradiction(self.cx.store, side, placed);
         self.incarnation.note_urgent(side, placed);
         if let Some(contradiction) = contradiction {
-            self.report_with(contradiction, side, ordinal);
+            self.report(contradiction, side, arrival);
         }
     }
 
@@ -537,7 +539,7 @@ impl<K: Sink> Session<'_, '_, K> {
         self.read_urgent(&mut placed, segment, held.frame.ethernet());
         let (fate, contradiction) = self.weigh_held(id, &placed);
         if let Some(contradiction) = contradiction {
-            self.report_with(contradiction, Side::Secondary, ordinal);
+            self.report_with(contradiction, Side::Secondary, ordinal, None);
         }
         match fate {
             Fate::Drop(why) => {
@@ -620,10 +622,16 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     fn report(&mut self, contradiction: Contradiction, side: Side, arrival: &Arrival) {
-        self.report_with(contradiction, side, arrival.frame.ordinal());
+        self.report_with(contradiction, side, arrival.frame.ordinal(), Some(arrival));
     }
 
-    fn report_with(&mut self, contradiction: Contradiction, side: Side, ordinal: u64) {
+    fn report_with(
+        &mut self,
+        contradiction: Contradiction,
+        side: Side,
+        ordinal: u64,
+        arriving: Option<&Arrival>,
+    ) {
         self.incarnation.contradict(contradiction.at);
         let other = contradiction.with.and_then(|id| self.cx.store.held.get(id));
         let mut frames = [None, None];
@@ -643,8 +651,11 @@ impl<K: Sink> Session<'_, '_, K> {
             MismatchKind::Urgent => self.incarnation.offset_of(contradiction.at + 1),
             _ => self.incarnation.offset_of(contradiction.at),
         };
-        let detail = Detail::Mismatch { kind: contradiction.kind, offset, primary, secondary };
-        self.sink.ask(self.flow.cause(Reason::Mismatch, detail));
+        let scene = self.flow.scene(self.cx.store, Some(&*self.incarnation), self.flow.last_seen);
+        let detail = Detail::Mismatch { kind: contradiction.kind, offset, primary, secondary, scene };
+        let cause = self.flow.cause(Reason::Mismatch, detail);
+        let seen = Seen { arriving, with: contradiction.with, at: Some(contradiction.at) };
+        self.flow.accuse(self.cx.store, cause, &seen, self.sink);
     }
 }
 

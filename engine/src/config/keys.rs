@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -13,7 +14,7 @@ use super::address::{NOTIFY_SYNTAX, PORT_SYNTAX, PortAddress};
 use super::classes::POLICY_KEYS;
 use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
 use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
-use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis};
+use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis, number};
 use crate::compare::{AckPolicy, SecondarySequence};
 
 /// One row of the table.
@@ -66,8 +67,11 @@ const WORKERS: RangeInclusive<u64> = 1..=64;
 /// Frames and connections: below 64 a single burst would not fit, above it memory would not.
 const MANY: RangeInclusive<u64> = 64..=4_194_304;
 
+/// A file must have room for one record at least; above a TiB it is a mistake.
+const DIVERGED_BYTES: RangeInclusive<u64> = 1_048_576..=1 << 40;
+
 /// Every key, in the order `dump-config` prints them.
-pub(super) static KEYS: [Key; 30] = [
+pub(super) static KEYS: [Key; 33] = [
     Key {
         name: "primary_in",
         meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
@@ -271,6 +275,29 @@ pub(super) static KEYS: [Key; 30] = [
         show: |s| Shown::word(&s.runtime.poll, &POLL_MODES),
     },
     Key {
+        name: "diverged",
+        meaning: "pcapng file for the frames of both sides when they differ, for colo explain; or \"off\"",
+        example: "\"/var/lib/colo/diverged.pcapng\"",
+        set: |s, v| file(v).map(|path| s.diverged.path = path),
+        show: |s| {
+            s.diverged.path.as_ref().map_or_else(|| Shown::text("off"), |path| Shown::text(path.display()))
+        },
+    },
+    Key {
+        name: "diverged_max_bytes",
+        meaning: "bytes of the diverged file, at which a new one is begun",
+        example: "67108864",
+        set: |s, v| number(v, &DIVERGED_BYTES, "bytes").map(|bytes| s.diverged.max_bytes = bytes),
+        show: |s| Shown::Integer(s.diverged.max_bytes.into()),
+    },
+    Key {
+        name: "diverged_files",
+        meaning: "diverged files kept, the current one included",
+        example: "4",
+        set: |s, v| count(v, &(1..=1_000), "files").map(|files| s.diverged.files = files),
+        show: |s| s.diverged.files.into(),
+    },
+    Key {
         name: "metrics",
         meaning: "address and port of /metrics, /healthz, /readyz and /status, or \"off\"",
         example: "\"127.0.0.1:9420\"",
@@ -341,6 +368,14 @@ fn periodic(value: &Value) -> Result<Option<Duration>, Expected> {
     }
     let interval = millis(value, &(0..=HOUR_MS)).map_err(|wanted| wanted + ", or \"off\"")?;
     Ok(Some(interval).filter(|interval| !interval.is_zero()))
+}
+
+fn file(value: &Value) -> Result<Option<PathBuf>, Expected> {
+    match value.as_text() {
+        Some("off") => Ok(None),
+        Some(path) if !path.is_empty() => Ok(Some(PathBuf::from(path))),
+        _ => Err("the path of a file, or \"off\"".to_owned()),
+    }
 }
 
 fn metrics(value: &Value) -> Result<Option<SocketAddr>, Expected> {

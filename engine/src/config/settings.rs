@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::address::{NotifyAddress, PortAddress};
 use super::header_fields::HeaderFields;
 use crate::compare::CompareSettings;
+use crate::diverged::DivergedSettings;
 use crate::policy::{ClassPolicies, Rule};
 use crate::rx::VerifyChecksums;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// What nothing may grow beyond.
     pub limits: LimitSettings,
+    /// Where frames of both sides go when they differ.
+    pub diverged: DivergedSettings,
     /// Where the metrics server listens; `None` when it is off.
     pub metrics: Option<SocketAddr>,
     /// Filter of log lines in the syntax of `tracing-subscriber`, e.g. `info` or `info,colo_engine::shard=debug`.
@@ -206,6 +209,7 @@ impl Settings {
                 },
                 ..PolicySettings::default()
             },
+            diverged: DivergedSettings::default(),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
             log: log.to_owned(),
         }

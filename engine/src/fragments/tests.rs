@@ -208,7 +208,10 @@ fn what_is_closed_is_flushed_and_siblings_are_late() {
     let cause = rig.reassembly.expire(Nanos(400_000_000)).unwrap();
     assert_eq!(cause.flow.unwrap().to_string(), "udp 10.0.0.1 > 10.0.0.9 fragments");
     let waits_for = WaitsFor::Fragments;
-    assert_eq!(cause.detail, Detail::Timeout { side: Side::Primary, frame: 0, waits_for });
+    assert_eq!(
+        cause.detail,
+        Detail::Timeout { side: Side::Primary, frame: 0, waits_for, scene: crate::verdict::Scene::default() }
+    );
     assert!(rig.reassembly.expire(Nanos(900_000_000)).is_none(), "once an epoch");
     let (chain, packet) = rig.reassembly.close(1, Nanos(405_000_000)).unwrap();
     assert_eq!((packet, chain.stands_for()), (Packet::Stray(Stray::Incomplete), 2));

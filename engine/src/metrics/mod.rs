@@ -15,8 +15,8 @@ mod tests;
 pub use render::{COMMIT, VERSION, render};
 pub use server::{MetricsError, MetricsServer, Source};
 pub use snapshot::{
-    Checkpoints, ClassFrames, CoreSnapshot, Dropped, LONGEST_NS, Link, LinkState, Mode, PairSnapshot, Polls,
-    PoolSnapshot, ReleaseLatency, Released, Reloads, Requested, RingSnapshot, RulesSnapshot, SideSnapshot,
-    Snapshot, Verdicts, VerdictsByProtocol, empty_histogram,
+    Checkpoints, ClassFrames, CoreSnapshot, Diverged, Dropped, LONGEST_NS, Link, LinkState, Mode,
+    PairSnapshot, Polls, PoolSnapshot, ReleaseLatency, Released, Reloads, Requested, RingSnapshot,
+    RulesSnapshot, SideSnapshot, Snapshot, Verdicts, VerdictsByProtocol, empty_histogram,
 };
 pub use status::{percentiles_json, status_json};

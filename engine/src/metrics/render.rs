@@ -65,6 +65,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     families.extend(latency(&snapshot.pairs));
     families.extend(state(&snapshot.pairs));
     families.extend(policy(&snapshot.pairs));
+    families.extend(diverged(&snapshot.pairs));
     families.extend(cores(snapshot));
     let mut families: Vec<MetricFamily> = families.into_iter().filter_map(Family::finish).collect();
     families.extend(ProcessCollector::for_self().collect());
@@ -277,6 +278,28 @@ fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
     }
     vec![classes, bad, rules, masked, reloads]
+}
+
+fn diverged(pairs: &[PairSnapshot]) -> Vec<Family> {
+    let mut records = Family::counter(
+        "colo_diverged_records_total",
+        "Mismatches and timeouts written to the diverged file.",
+    );
+    let mut skipped = Family::counter(
+        "colo_diverged_skipped_total",
+        "Mismatches and timeouts not written down: too many of one epoch, or the writer was behind.",
+    );
+    let mut errors = Family::counter(
+        "colo_diverged_write_errors_total",
+        "Records that the diverged file's file system did not take.",
+    );
+    for one in pairs {
+        let pair = ("pair", one.pair.as_str());
+        records.count(&[pair], one.diverged.records);
+        skipped.count(&[pair], one.diverged.skipped);
+        errors.count(&[pair], one.diverged.write_errors);
+    }
+    vec![records, skipped, errors]
 }
 
 fn cores(snapshot: &Snapshot) -> Vec<Family> {

@@ -52,6 +52,8 @@ pub struct PairSnapshot {
     pub window_clamped: u64,
     /// Times that a bound stopped the reading of an input.
     pub reading_stops: u64,
+    /// What was written down of divergences.
+    pub diverged: Diverged,
     /// Times that the books did not balance (received = released + held + dropped); must stay 0.
     pub invariant_violations: u64,
     /// What the engine does.
@@ -73,6 +75,17 @@ pub struct RulesSnapshot {
     pub masked: Vec<(String, u64)>,
     /// Times that the configuration was read again.
     pub reloads: Reloads,
+}
+
+/// What was written down of divergences, with `--diverged`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Diverged {
+    /// Records written.
+    pub records: u64,
+    /// Divergences that were not written down: too many in one epoch, or the writer was behind.
+    pub skipped: u64,
+    /// Records that the file system did not take.
+    pub write_errors: u64,
 }
 
 /// What the engine does with a pair.

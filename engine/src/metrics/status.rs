@@ -84,6 +84,11 @@ fn pair(pair: &PairSnapshot) -> Value {
         "peers_refused": pair.peers_refused,
         "window_clamped": pair.window_clamped,
         "reading_stops": pair.reading_stops,
+        "diverged": {
+            "records": pair.diverged.records,
+            "skipped": pair.diverged.skipped,
+            "write_errors": pair.diverged.write_errors,
+        },
         "invariant_violations": pair.invariant_violations,
     })
 }

@@ -133,6 +133,9 @@ fn every_known_label_value_is_there_from_the_start() {
     expect("colo_window_clamped_total", &[]);
     expect("colo_reading_stops_total", &[]);
     expect("colo_invariant_violations_total", &[]);
+    for name in ["records", "skipped", "write_errors"] {
+        expect(&format!("colo_diverged_{name}_total"), &[]);
+    }
     expect("colo_mode_switches_total", &[("mode", &["colo"])]);
     assert_eq!(series.get("colo_mode{pair=\"0\",mode=\"colo\"}"), Some(&1.0));
 }

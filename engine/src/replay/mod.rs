@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use pmd_tap::{Capture, CaptureError, CaptureWriter, CapturedFrame, Nanos};
 
+use crate::diverged::{DivergedFile, DivergedSettings, Former};
 use crate::policy::RuleSet;
 use crate::side::BySide;
 use crate::virtual_time::{Input, VirtualSettings, VirtualTime};
@@ -27,6 +28,8 @@ pub struct Files {
     pub released: Option<PathBuf>,
     /// Where verdicts go, one JSON object a line.
     pub verdicts: Option<PathBuf>,
+    /// Where frames of both sides go when they differ.
+    pub diverged: DivergedSettings,
 }
 
 /// Why a replay stopped.
@@ -122,9 +125,16 @@ pub fn run(files: &Files, settings: VirtualSettings, rules: RuleSet) -> Result<S
         }
         None => None,
     };
-    let mut report = Report::new(start_ns, released, verdicts);
+    let diverged = match &files.diverged.path {
+        Some(path) => Some(DivergedFile::create(path, &files.diverged, Former::Replace, start_ns)?),
+        None => None,
+    };
     let mut engine = VirtualTime::new(settings)?;
     engine.replace_rules(&Arc::new(rules));
+    if diverged.is_some() {
+        engine.watch();
+    }
+    let mut report = Report::new(start_ns, released, verdicts, diverged);
     engine.run(BySide { primary: &mut inputs.primary, secondary: &mut inputs.secondary }, &mut report)?;
     for side in [&inputs.primary, &inputs.secondary] {
         if side.snapped > 0 {

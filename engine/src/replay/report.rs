@@ -9,15 +9,19 @@ use pmd_tap::{CaptureWriter, Frame, Nanos};
 use serde::Serialize;
 
 use super::ReplayError;
+use crate::diverged::DivergedFile;
+use crate::reason::DetailFields;
 use crate::side::{BySide, Side};
-use crate::verdict::{Cause, Detail, Discard, Reason, Release};
+use crate::verdict::{Cause, Discard, Reason, Release};
 use crate::virtual_time::{Event, Recorder, VirtualTime};
+use crate::witness::Record;
 
 /// Writes down what happens, and counts it.
 pub(super) struct Report {
     start_ns: u64,
     released: Option<CaptureWriter>,
     verdicts: Option<(PathBuf, BufWriter<File>)>,
+    diverged: Option<DivergedFile>,
     held_ns: Vec<u64>,
     releases: BTreeMap<&'static str, u64>,
     drops: BTreeMap<&'static str, u64>,
@@ -103,22 +107,6 @@ struct RequestLine {
     detail: DetailFields,
 }
 
-#[derive(Default, Serialize)]
-struct DetailFields {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    primary_frame: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secondary_frame: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waits_for: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<&'static str>,
-}
-
 #[derive(Serialize)]
 struct CommitLine {
     t_ns: u64,
@@ -129,28 +117,6 @@ struct CommitLine {
 struct HeldLine {
     event: &'static str,
     frame: u64,
-}
-
-impl From<Detail> for DetailFields {
-    fn from(detail: Detail) -> Self {
-        match detail {
-            Detail::None => Self::default(),
-            Detail::Mismatch { kind, offset, primary, secondary } => Self {
-                kind: Some(kind.label()),
-                offset: Some(offset),
-                primary_frame: primary,
-                secondary_frame: secondary,
-                ..Self::default()
-            },
-            Detail::Timeout { side, frame, waits_for } => Self {
-                primary_frame: (side == Side::Primary).then_some(frame),
-                secondary_frame: (side == Side::Secondary).then_some(frame),
-                waits_for: Some(waits_for.label()),
-                ..Self::default()
-            },
-            Detail::Bound { limit } => Self { limit: Some(limit), ..Self::default() },
-        }
-    }
 }
 
 /// The word of the replay contract: it has five, and a frame for which there was no room is out of date by the commit
@@ -167,12 +133,14 @@ impl Report {
         start_ns: u64,
         released: Option<CaptureWriter>,
         verdicts: Option<(PathBuf, BufWriter<File>)>,
+        diverged: Option<DivergedFile>,
     ) -> Self {
         let words = |words: &[&'static str]| words.iter().map(|word| (*word, 0)).collect();
         Self {
             start_ns,
             released,
             verdicts,
+            diverged,
             held_ns: Vec::new(),
             releases: words(&Release::ALL.map(Release::label)),
             drops: words(&Discard::ALL.map(drop_word)),
@@ -193,7 +161,7 @@ impl Report {
         let reason = cause.reason.label();
         *self.requests.entry(reason).or_default() += 1;
         let flow = cause.flow.map(|flow| flow.to_string());
-        self.write(&RequestLine { t_ns, event: "request", reason, flow, detail: cause.detail.into() })
+        self.write(&RequestLine { t_ns, event: "request", reason, flow, detail: (&cause.detail).into() })
     }
 
     pub(super) fn finish(mut self, engine: &VirtualTime) -> Result<Summary, ReplayError> {
@@ -257,6 +225,10 @@ impl Recorder for Report {
                 self.write(&HeldLine { event, frame })
             }
         }
+    }
+
+    fn witnessed(&mut self, record: &Record) -> Result<(), ReplayError> {
+        Ok(self.diverged.as_mut().map_or(Ok(()), |file| file.write(record))?)
     }
 }
 

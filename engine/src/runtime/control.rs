@@ -331,7 +331,7 @@ pub(super) fn reason_cell(requested: &mut Requested, reason: Reason) -> &mut u64
 
 /// For people and Prometheus only: nothing is decided by the wall clock.
 #[expect(clippy::disallowed_methods)]
-fn unix_time() -> Option<Duration> {
+pub(super) fn unix_time() -> Option<Duration> {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 

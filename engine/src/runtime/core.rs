@@ -170,6 +170,9 @@ impl Core {
                 Found::Nothing => {}
             }
         }
+        if let Some(witness) = self.seat.as_mut().and_then(|seat| seat.shard.witness()) {
+            witness.close_all();
+        }
         self.publish_last(rings);
     }
 

@@ -2,6 +2,7 @@
 
 mod control;
 mod core;
+mod diverged;
 mod publish;
 mod rings;
 mod rules;
@@ -26,9 +27,11 @@ use crate::side::{BySide, Side};
 use crate::stats::Counters;
 use crate::tx::{OutQueue, Output};
 use crate::wiring::{fragment_settings, lifecycle_settings, rule_set, shard_settings};
+use crate::witness::{Exchange, Witness};
 
 use control::{Control, ControlCounters};
 use core::{Core, ShardSeat};
+use diverged::DivergedThread;
 use publish::Published;
 use rings::{Plan, Rings};
 use scrape::Scrape;
@@ -58,6 +61,9 @@ pub enum EngineError {
     /// No memory for frames.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The diverged file cannot be made.
+    #[error(transparent)]
+    Diverged(#[from] pmd_tap::CaptureError),
     /// A thread or an event descriptor could not be made.
     #[error("cannot start {what}: {source}")]
     Start {
@@ -74,6 +80,8 @@ pub struct Engine {
     shared: Arc<Shared>,
     scrape: Arc<Scrape>,
     threads: Vec<JoinHandle<()>>,
+    /// Writes down what the witnesses saw; ends after everybody else.
+    diverged: Option<DivergedThread>,
 }
 
 impl Engine {
@@ -92,7 +100,9 @@ impl Engine {
         let shared = Shared::new(Clock::start(), plan.cores(), 2, plan.shards, rule_set(settings))
             .map_err(failed("wake-ups"))?;
         let shared = Arc::new(shared);
-        let cores = build_cores(settings, &plan, ports)?;
+        let diverged = DivergedThread::start(&settings.diverged, plan.shards, &shared.clock)?;
+        let exchange = diverged.as_ref().map(DivergedThread::exchange);
+        let cores = build_cores(settings, &plan, ports, exchange.as_ref())?;
         let rings = Arc::new(Rings::new(plan));
         let counters = Arc::new(Mutex::new(ControlCounters::default()));
         let scrape = Arc::new(Scrape {
@@ -101,8 +111,9 @@ impl Engine {
             cores: cores.iter().map(|core| Arc::clone(&core.published)).collect(),
             control: Arc::clone(&counters),
             max_frames: settings.limits.max_held_frames,
+            diverged: diverged.as_ref().map(DivergedThread::counts),
         });
-        let mut engine = Self { shared: Arc::clone(&shared), scrape, threads: Vec::new() };
+        let mut engine = Self { shared: Arc::clone(&shared), scrape, threads: Vec::new(), diverged };
         let lifecycle = Lifecycle::new(lifecycle_settings(settings), shared.clock.now());
         let control = Control::new(Arc::clone(&shared), lifecycle, backend, counters, rings.plan().shards);
         let pins = pins(&settings.runtime.cores);
@@ -180,6 +191,9 @@ impl Engine {
             // Its panic has been printed by the hook.
             let _ = thread.join();
         }
+        if let Some(diverged) = self.diverged.take() {
+            diverged.finish();
+        }
     }
 }
 
@@ -198,7 +212,12 @@ fn pins(cores: &[usize]) -> Vec<core_affinity::CoreId> {
 }
 
 /// Makes the cores of a plan, each with what it works on.
-fn build_cores(settings: &Settings, plan: &Plan, ports: EnginePorts) -> Result<Vec<Core>, EngineError> {
+fn build_cores(
+    settings: &Settings,
+    plan: &Plan,
+    ports: EnginePorts,
+    exchange: Option<&Arc<Exchange>>,
+) -> Result<Vec<Core>, EngineError> {
     let hasher = FlowHasher::random();
     let whole = shard_settings(settings);
     // A shard may get more than its share of the frames, hardly of the connections.
@@ -232,7 +251,13 @@ fn build_cores(settings: &Settings, plan: &Plan, ports: EnginePorts) -> Result<V
         cores.push(Core {
             index,
             inputs: own_inputs,
-            seat: shard.map(|_| ShardSeat::new(Shard::new(share, hasher.clone()), whole.tick)),
+            seat: shard.map(|_| {
+                let mut shard = Shard::new(share, hasher.clone());
+                if let Some(exchange) = exchange {
+                    shard.set_witness(Witness::new(Arc::clone(exchange)));
+                }
+                ShardSeat::new(shard, whole.tick)
+            }),
             output: out.take_if(|_| plan.output_core == index).map(|port| Output::new(port, plan.shards)),
             queue: OutQueue::new(pool.frames()),
             spare_pool: FramePool::new(SPARE_SLOTS)?,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::control::{ControlCounters, reason_cell};
+use super::diverged::DivergedCounts;
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortRole, Shared};
@@ -23,6 +24,7 @@ pub(super) struct Scrape {
     pub(super) cores: Vec<Arc<Mutex<Published>>>,
     pub(super) control: Arc<Mutex<ControlCounters>>,
     pub(super) max_frames: usize,
+    pub(super) diverged: Option<Arc<DivergedCounts>>,
 }
 
 impl Scrape {
@@ -36,6 +38,7 @@ impl Scrape {
             peers_refused: control.refused,
             links: links(&control),
             checkpoints: control.checkpoints,
+            diverged: self.diverged.as_ref().map(|counts| counts.snapshot()).unwrap_or_default(),
             ..PairSnapshot::default()
         };
         for reason in Reason::ALL {

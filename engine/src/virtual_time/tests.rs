@@ -49,7 +49,7 @@ fn a_burst_at_one_instant_reaches_no_bound() {
         commit_after: None,
         max_gso_frames: 1,
         max_fragments: 8,
-        checksums: crate::rx::VerifyChecksums::Off,
+        checksums: VerifyChecksums::Off,
     };
     for len in [60, 1_000, 9_000, 20_000] {
         let mut arp = vec![0; len];

@@ -151,7 +151,7 @@ impl Recorder for Recorded {
 fn why(cause: &Cause) -> Why {
     let index = |ordinal: u64| usize::try_from(ordinal).unwrap();
     match cause.detail {
-        Detail::Mismatch { kind, offset, primary, secondary } => Why::Mismatch {
+        Detail::Mismatch { kind, offset, primary, secondary, .. } => Why::Mismatch {
             kind: MismatchKind::label(kind),
             offset,
             primary: primary.map(index),

@@ -143,6 +143,12 @@ impl PcapngWriter {
         self.frames == 0
     }
 
+    /// Forgets what [`add`](Self::add) has collected.
+    pub fn forget_group(&mut self) {
+        self.group.clear();
+        self.group_frames = 0;
+    }
+
     /// The group that [`add`](Self::add) has collected goes to this file instead.
     pub fn take_group(&mut self, other: &mut Self) {
         std::mem::swap(&mut self.group, &mut other.group);
