@@ -11,11 +11,14 @@ use crate::flow::FlowKey;
 use crate::reason::DetailFields;
 use crate::side::{BySide, Side};
 use crate::verdict::Cause;
-use crate::witness::{Note, Record};
+use crate::witness::{Note, RECORD_BYTES, Record};
 
 /// What the comments call themselves, and the version of their keys.
 pub(crate) const COMMENT_KIND: &str = "diverged";
 pub(crate) const COMMENT_VERSION: u32 = 1;
+
+/// The largest record with its comments and block headers.
+const GROUP_BYTES: usize = RECORD_BYTES + 32 * 1024;
 
 /// Where diverging frames go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,8 +131,10 @@ impl DivergedFile {
             Former::Keep => {}
             Former::Replace => remove_numbered(path, settings.files),
         }
+        let mut writer = open(path)?;
+        writer.reserve(GROUP_BYTES);
         Ok(Self {
-            writer: open(path)?,
+            writer,
             path: path.to_owned(),
             max_bytes: settings.max_bytes,
             files: settings.files,
@@ -197,6 +202,7 @@ impl DivergedFile {
         let next = moved.and_then(|()| open(&self.path));
         match next {
             Ok(mut next) => {
+                next.reserve(GROUP_BYTES);
                 next.take_group(&mut self.writer);
                 self.writer = next;
                 Ok(())

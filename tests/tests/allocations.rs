@@ -6,6 +6,7 @@
 use std::alloc::System;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -221,9 +222,10 @@ impl Driver {
     }
 }
 
-fn start(workers: usize, run_mode: RunMode) -> Result<(Engine, Driver)> {
+fn start(workers: usize, run_mode: RunMode, diverged: Option<&Path>) -> Result<(Engine, Driver)> {
     let mut settings = Settings::defaults(Purpose::Compare);
     settings.metrics = None;
+    settings.diverged.path = diverged.map(Path::to_owned);
     settings.runtime.workers = workers;
     settings.runtime.run_mode = run_mode;
     settings.runtime.poll = PollMode::Adaptive;
@@ -279,8 +281,15 @@ fn nothing_is_allocated_after_the_start() -> Result<()> {
 
     let (agreeing, diverging) = (Script::agreeing()?, Script::diverging()?);
     ensure!(agreeing.frames == 100_000);
-    for (workers, run_mode) in [(1, RunMode::Workers), (2, RunMode::Workers), (2, RunMode::Pipeline)] {
-        let (engine, mut driver) = start(workers, run_mode)?;
+    // Writing down what differs takes no memory either.
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("d.pcapng");
+    for (workers, run_mode, diverged) in [
+        (1, RunMode::Workers, None),
+        (2, RunMode::Workers, Some(file.as_path())),
+        (2, RunMode::Pipeline, Some(file.as_path())),
+    ] {
+        let (engine, mut driver) = start(workers, run_mode, diverged)?;
         let name = format!("{run_mode:?} {workers}");
         // Links come up, threads run for the first time: that is the start.
         driver.play(&agreeing, 0, 2)?;
@@ -294,6 +303,9 @@ fn nothing_is_allocated_after_the_start() -> Result<()> {
         let frames = u64::try_from(agreeing.frames + diverging.frames)?;
         assert_eq!((summary.released(), summary.invariant_violations()), (frames, 0), "{name}");
         assert!(summary.completed() > 0, "{name}: nobody differed");
+        if let Some(file) = diverged {
+            assert!(std::fs::metadata(file)?.len() > 1_000, "{name}: nothing was written down");
+        }
     }
     Ok(())
 }

@@ -90,6 +90,11 @@ impl PcapngWriter {
         }
     }
 
+    /// Takes the memory for groups of so many bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.group.reserve(bytes);
+    }
+
     /// Collects a frame.
     pub fn add(&mut self, frame: &CommentedFrame<'_>) {
         let words = [
@@ -100,7 +105,9 @@ impl PcapngWriter {
             u32::try_from(frame.original_len).unwrap_or(u32::MAX),
         ];
         block(&mut self.group, ENHANCED_PACKET, |body| {
-            words.iter().for_each(|word| body.extend(word.to_le_bytes()));
+            for word in words {
+                body.extend(word.to_le_bytes());
+            }
             body.extend(frame.bytes);
             pad(body);
             option(body, OPTION_COMMENT, frame.comment.as_bytes());
