@@ -79,6 +79,7 @@ struct Sides {
 }
 
 /// Writes the text without making a string of it first.
+#[expect(clippy::ref_option, reason = "serde calls it so")]
 fn as_text<S: serde::Serializer>(flow: &Option<FlowKey>, serializer: S) -> Result<S::Ok, S::Error> {
     match flow {
         Some(flow) => serializer.collect_str(flow),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::side::{BySide, Side};
-use crate::verdict::{Detail, Scene, SideState};
+use crate::verdict::{Detail, Scene, SideState, StreamState};
 
 /// What is known of a cause. A key that does not apply is not there.
 #[derive(Default, Serialize)]
@@ -52,7 +52,7 @@ impl From<SideState> for SideFields {
         Self {
             zero: state.stream.map(|stream| stream.zero.0),
             next: state.stream.map(|stream| stream.next),
-            top: state.stream.map(|stream| stream.top),
+            top: state.stream.map(StreamState::top),
             ack: state.ack.map(|ack| ack.0),
             edge: state.edge.map(|edge| edge.0),
             held: state.held,

@@ -191,8 +191,15 @@ pub struct StreamState {
     pub zero: SeqNumber,
     /// Everything before this offset was sent.
     pub next: i64,
+    /// How far beyond `next` it sent something, with gaps in between.
+    pub beyond: u32,
+}
+
+impl StreamState {
     /// One past the highest offset that was sent.
-    pub top: i64,
+    pub fn top(self) -> i64 {
+        self.next + i64::from(self.beyond)
+    }
 }
 
 /// Where one side stood when a cause was found.

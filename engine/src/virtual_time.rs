@@ -55,6 +55,7 @@ pub trait Input {
 }
 
 /// What happened, in order of decision. Frames are named by their place in their input.
+#[expect(clippy::large_enum_variant, reason = "events are handed on one by one, never stored")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A primary frame left.

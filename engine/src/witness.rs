@@ -237,6 +237,7 @@ impl Exchange {
 
 /// Where records come from and go to.
 #[derive(Debug)]
+#[expect(clippy::vec_box, reason = "records travel between queues: a box is moved, not its content")]
 enum Outlet {
     /// Shared with a writer on another thread; nothing grows.
     Exchange(Arc<Exchange>),
@@ -249,6 +250,7 @@ enum Outlet {
 pub struct Witness {
     outlet: Outlet,
     /// Records whose flows are watched.
+    #[expect(clippy::vec_box, reason = "records travel between queues: a box is moved, not its content")]
     open: Vec<Box<Record>>,
     /// Records that may still be begun in this epoch.
     left: usize,

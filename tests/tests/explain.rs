@@ -269,7 +269,7 @@ fn another_reader_finds_interfaces_and_comments() -> Result<()> {
         match block? {
             Block::InterfaceDescription(_) => interfaces += 1,
             Block::EnhancedPacket(packet) => {
-                reasons += usize::from(format!("{packet:?}").contains("left_out"))
+                reasons += usize::from(format!("{packet:?}").contains("left_out"));
             }
             _ => {}
         }

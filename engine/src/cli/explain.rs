@@ -1,5 +1,6 @@
 //! `colo explain`: why did the sides differ?
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,7 +61,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let style = if std::io::stdout().is_terminal() { Style::Colour } else { Style::Plain };
     let mut text = to_text(&explained, &records, style);
     if more > 0 {
-        text.push_str(&format!("{more} more records: --all shows them, --record N one of them.\n"));
+        // Into memory: that does not fail.
+        let _ = writeln!(text, "{more} more records: --all shows them, --record N one of them.");
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)

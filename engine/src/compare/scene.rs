@@ -116,7 +116,8 @@ impl Incarnation {
             let low = u32::try_from(next.rem_euclid(1 << 32)).unwrap_or(0);
             // As the side itself counts: its shift, taken back.
             let zero = reach.next - low - shift.apply(SeqNumber(0)).0;
-            StreamState { zero, next, top: self.offset_of(reach.top) }
+            let beyond = u32::try_from(reach.top.past(reach.next)).unwrap_or(0);
+            StreamState { zero, next, beyond }
         });
         let edge = stream.ack.map(|_| stream.edge);
         SideState { stream: reach, ack: stream.ack, edge, ..SideState::default() }

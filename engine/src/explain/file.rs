@@ -56,7 +56,7 @@ pub struct Explained {
 #[derive(Debug)]
 pub struct Entry {
     pub(super) number: u64,
-    pub(super) reason: Reason,
+    pub(super) reason: Opening,
     pub(super) detail: Known,
     pub(super) frames: Vec<Frame>,
 }
@@ -183,12 +183,12 @@ struct Comment {
     side: Sender,
     frame: u64,
     arrival_ns: u64,
-    reason: Option<Reason>,
+    reason: Option<Opening>,
 }
 
-/// Why a record was made.
+/// Why a record was made: what its first frame says.
 #[derive(Debug, Deserialize)]
-pub(super) struct Reason {
+pub(super) struct Opening {
     pub(super) t_ns: u64,
     pub(super) reason: String,
     pub(super) flow: Option<String>,

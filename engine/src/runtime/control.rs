@@ -77,6 +77,7 @@ pub(super) struct Control {
 }
 
 impl Control {
+    #[expect(clippy::large_types_passed_by_value, reason = "moved once, at the start")]
     pub(super) fn new(
         shared: Arc<Shared>,
         lifecycle: Lifecycle,

@@ -97,7 +97,7 @@ fn a_storm_is_skipped_and_counted_until_the_next_epoch() {
     bench.hold(Side::Primary, 60);
     let exchange = Exchange::new(1);
     let mut witness = Witness::new(Arc::clone(&exchange));
-    let mut write = |witness: &mut Witness, port| witness.write_down(&bench.held, &bench.sighting(port));
+    let write = |witness: &mut Witness, port| witness.write_down(&bench.held, &bench.sighting(port));
     for port in 0..4 {
         assert_eq!(write(&mut witness, port), Watch::Yes);
     }
