@@ -12,6 +12,7 @@ mod ordinary;
 mod resets;
 mod ruling;
 mod scene;
+mod session;
 mod stream;
 mod syn;
 mod tcp;

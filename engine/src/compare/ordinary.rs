@@ -1,15 +1,15 @@
 //! The ordinary segment: data without SYN, FIN or RST that goes on exactly where its side stopped, on a connection where
 //! nothing is missing, contradicted or at its end. It is either the first of its pair, or the twin of a held one.
 //!
-//! Nothing is decided here that the long way ([`Session`] in `tcp`) would decide otherwise; it has the same outcome with
+//! Nothing is decided here that the long way ([`Session`]) would decide otherwise; it has the same outcome with
 //! most questions answered beforehand. Whatever is not ordinary comes back untouched.
 
 use super::Arrival;
 use super::incarnation::Incarnation;
+use super::session::Session;
 use super::stream::Stream;
-use super::tcp::Session;
 use crate::held::{Content, HeldId, Placed};
-use crate::release::Leave;
+use crate::release::obstacle;
 use crate::side::Side;
 use crate::spans::{Owner, Span};
 use crate::verdict::{Discard, Release, Sink};
@@ -63,7 +63,7 @@ pub(super) enum Ordinary {
     /// The other side has not begun to send it.
     First(Placed),
     /// The other side's half is held, and equal.
-    Twin(Placed, HeldId, Leave),
+    Twin(Placed, HeldId),
 }
 
 impl<K: Sink> Session<'_, '_, K> {
@@ -81,11 +81,9 @@ impl<K: Sink> Session<'_, '_, K> {
             return Some(Ordinary::First(placed));
         }
         let twin = self.twin(other, &placed, arrival.frame.ethernet())?;
-        let leave = match arrival.side {
-            Side::Primary => self.leave(arrival, &placed)?,
-            Side::Secondary => Leave::Unchanged,
-        };
-        Some(Ordinary::Twin(placed, twin, leave))
+        let leaves = arrival.side == Side::Secondary
+            || (self.flow.queues.primary.is_empty() && self.leaves_unchanged(&placed));
+        leaves.then_some(Ordinary::Twin(placed, twin))
     }
 
     /// Handles an ordinary segment.
@@ -95,7 +93,7 @@ impl<K: Sink> Session<'_, '_, K> {
         short_way::count();
         match ordinary {
             Ordinary::First(placed) => self.hold_first(arrival, placed),
-            Ordinary::Twin(placed, twin, leave) => self.meet_twin(arrival, placed, *twin, *leave),
+            Ordinary::Twin(placed, twin) => self.meet_twin(arrival, placed, *twin),
         }
     }
 
@@ -143,7 +141,7 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     #[inline(always)]
-    fn meet_twin(&mut self, arrival: Arrival, placed: &Placed, twin: HeldId, leave: Leave) -> Freed {
+    fn meet_twin(&mut self, arrival: Arrival, placed: &Placed, twin: HeldId) -> Freed {
         match arrival.side {
             Side::Primary => {
                 self.incarnation.note_primary_ack(placed);
@@ -152,7 +150,7 @@ impl<K: Sink> Session<'_, '_, K> {
                 self.discard_held(twin, Discard::Matched);
                 self.incarnation.streams.primary.advance(placed.range.end);
                 self.incarnation.move_mark();
-                leave.release(arrival.frame, Release::Matched, self.sink);
+                self.sink.release(arrival.frame, Release::Matched);
             }
             Side::Secondary => {
                 self.incarnation.note_secondary_ack(placed);
@@ -164,24 +162,29 @@ impl<K: Sink> Session<'_, '_, K> {
         Freed::Perhaps
     }
 
+    /// Whether nothing keeps a primary segment, nor its window as it is; all else is drained, or takes the long way.
+    #[inline(always)]
+    fn leaves_unchanged(&self, placed: &Placed) -> bool {
+        obstacle(self.incarnation, self.cx.settings, placed).is_none()
+            && self.incarnation.clamp(self.cx.settings, placed).is_none()
+    }
+
     /// Lets the primary's half go if it is the oldest of its queue and nothing else keeps it; what is behind it is
     /// drained as ever.
     #[inline(always)]
     fn release_twin(&mut self, placed: &Placed, twin: HeldId) {
         let Some(held) = self.cx.store.held.get(twin) else { return };
         let Content::Segment { placed: theirs, .. } = &held.content else { return };
-        if self.flow.queues.primary.head() != Some(twin) || theirs.range != placed.range {
-            return;
-        }
-        let arrival = || held.frame.arrival();
-        let leave = Leave::of(self.incarnation, self.cx.settings, theirs, arrival, self.flow.last_seen);
-        if let Leave::No(_) = leave {
+        if self.flow.queues.primary.head() != Some(twin)
+            || theirs.range != placed.range
+            || !self.leaves_unchanged(theirs)
+        {
             return;
         }
         let primary = &mut self.incarnation.streams.primary;
         self.cx.store.spans.remove(&mut primary.held, placed.range.start);
         if let Some(held) = self.cx.store.held.take(&mut self.flow.queues.primary, twin) {
-            leave.release(held.frame, Release::Matched, self.sink);
+            self.sink.release(held.frame, Release::Matched);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::tcp::Session;
+use super::session::Session;
 use crate::held::{Content, HeldId, Placed};
 use crate::side::Side;
 use crate::verdict::{Discard, Sink};

@@ -210,7 +210,7 @@ fn what_is_closed_is_flushed_and_siblings_are_late() {
     let waits_for = WaitsFor::Fragments;
     assert_eq!(
         cause.detail,
-        Detail::Timeout { side: Side::Primary, frame: 0, waits_for, scene: crate::verdict::Scene::default() }
+        Detail::Timeout { side: Side::Primary, frame: 0, waits_for, scene: Scene::default() }
     );
     assert!(rig.reassembly.expire(Nanos(900_000_000)).is_none(), "once an epoch");
     let (chain, packet) = rig.reassembly.close(1, Nanos(405_000_000)).unwrap();
