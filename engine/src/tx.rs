@@ -202,11 +202,18 @@ impl Output {
 
     /// Fills the burst with what may go out next.
     fn fill(&mut self, own: &mut OutQueue, feeds: &[Feed<'_>]) {
-        for (at, feed) in feeds.iter().enumerate() {
-            self.fill_running(at, own, feed);
-        }
-        if self.sources.iter().all(|source| source.stage != Stage::Running) {
+        loop {
+            for (at, feed) in feeds.iter().enumerate() {
+                self.fill_running(at, own, feed);
+            }
+            if self.sources.iter().any(|source| source.stage == Stage::Running) {
+                return;
+            }
             self.fill_merged(own, feeds);
+            // A merge that is over leaves all running, and what stands behind it must not wait for the next poll.
+            if self.sources.iter().any(|source| source.stage != Stage::Running) {
+                return;
+            }
         }
     }
 

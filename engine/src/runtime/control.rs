@@ -298,7 +298,7 @@ impl Control {
             ];
             let next = deadlines.into_iter().flatten().min();
             let most = next.map_or(LONGEST_WAIT, |next| next.since(now).min(LONGEST_WAIT));
-            let waker = PollFd::from_borrowed_fd(self.shared.control.fd(), PollFlags::IN);
+            let waker = PollFd::from_borrowed_fd(self.shared.control.bell().fd(), PollFlags::IN);
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(most.subsec_nanos()) };
             // An interrupted wait is a short one.
             let _ = match self.backend.readiness() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pmd_tap::{Clock, FramePool, Nanos, Port, RxState};
 
+use super::epochs::{Gate, Turn};
 use super::publish::{Published, Publisher};
 use super::rings::Rings;
 use super::shared::{PortNews, PortRole, Shared};
@@ -39,50 +40,16 @@ const DEFAULT_TICK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct ShardSeat {
     pub(super) shard: Shard,
-    /// The epoch whose end each side has shown; frames behind it wait for the flush.
-    marked: BySide<u32>,
-    /// Epochs flushed.
-    epoch: u32,
-    pub(super) flushing: Flushing,
+    pub(super) gate: Gate,
     next_tick: Nanos,
     tick: Duration,
     /// The set of rules that the shard has.
     pub(super) rules: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flushing {
-    No,
-    Yes,
-}
-
 impl ShardSeat {
     pub(super) fn new(shard: Shard, tick: Duration) -> Self {
-        Self {
-            shard,
-            marked: BySide::default(),
-            epoch: 0,
-            flushing: Flushing::No,
-            next_tick: Nanos::ZERO,
-            tick,
-            rules: 0,
-        }
-    }
-
-    /// Whether everything is done about epochs, when no further commit comes: a committed one is flushed, and frames
-    /// behind a boundary that nobody commits wait no longer for their flush, but as ordinary held ones.
-    fn settles(&mut self, committed: u32) -> bool {
-        if committed != self.epoch || self.flushing == Flushing::Yes {
-            return false;
-        }
-        self.marked = BySide { primary: self.epoch, secondary: self.epoch };
-        true
-    }
-
-    /// Whether frames of a side must wait for a flush.
-    #[inline(always)]
-    fn is_blocked(&self, side: Side) -> bool {
-        self.marked[side] != self.epoch
+        Self { shard, gate: Gate::default(), next_tick: Nanos::ZERO, tick, rules: 0 }
     }
 }
 
@@ -211,7 +178,7 @@ impl Core {
             self.mark_boundary(at, boundary, now, env);
             return true;
         }
-        if self.seat.as_ref().is_some_and(|seat| seat.is_blocked(side)) {
+        if self.seat.as_ref().is_some_and(|seat| seat.gate.is_blocked(side)) {
             return false;
         }
         self.receive(at, now, env) != RxOutcome::Nothing
@@ -283,7 +250,7 @@ impl Core {
         let side = input.side();
         let tell_own = || {
             if let Some(seat) = seat {
-                seat.marked[side] = boundary;
+                seat.gate.mark(side, boundary);
             }
         };
         if input.mark(boundary, &env.lanes[side], tell_own, |shard| env.wake_shard(shard)) {
@@ -308,14 +275,14 @@ impl Core {
         let mut found = false;
         // As many as are there now, so that an input that never pauses cannot keep the core here.
         for _ in 0..ring.len() {
-            if self.seat.as_ref().is_none_or(|seat| seat.is_blocked(side)) {
+            if self.seat.as_ref().is_none_or(|seat| seat.gate.is_blocked(side)) {
                 break;
             }
             match ring.pop() {
                 Some(RingItem::Frames(mut burst)) => self.handle_burst(side, &mut burst, now, env),
                 Some(RingItem::Mark(epoch)) => {
                     if let Some(seat) = &mut self.seat {
-                        seat.marked[side] = epoch;
+                        seat.gate.mark(side, epoch);
                     }
                 }
                 None => break,
@@ -335,7 +302,7 @@ impl Core {
         let seat = self.seat.as_mut()?;
         let sink = CoreSink {
             now,
-            epoch: seat.epoch,
+            epoch: seat.gate.epoch(),
             queue: &mut self.queue,
             counters: &mut self.counters,
             latency: &mut self.latency,
@@ -357,18 +324,13 @@ impl Core {
     /// Flushes when both sides' boundaries are here and the checkpoint was committed.
     fn poll_flush(&mut self, now: Nanos, env: &Env<'_>) -> bool {
         let Some((seat, mut sink)) = self.desk(now, env) else { return false };
-        let next = seat.epoch.wrapping_add(1);
-        if seat.flushing == Flushing::No {
-            let both = seat.marked.primary == next && seat.marked.secondary == next;
-            if !both || env.shared.committed() != next {
-                return false;
-            }
-            seat.flushing = Flushing::Yes;
-            sink.queue.push(OutItem::FlushBegin);
+        match seat.gate.turn(|| env.shared.committed()) {
+            Turn::Wait => return false,
+            Turn::Begin => sink.queue.push(OutItem::FlushBegin),
+            Turn::GoOn => {}
         }
         if seat.shard.flush(FLUSH_STEP, now, &mut sink) == Flushed::Completely {
-            seat.flushing = Flushing::No;
-            seat.epoch = next;
+            seat.gate.has_flushed();
             sink.queue.push(OutItem::FlushEnd);
             env.shared.count_flushed();
         }
@@ -389,7 +351,7 @@ impl Core {
 
     fn poll_timers(&mut self, now: Nanos, env: &Env<'_>) {
         let Some((seat, mut sink)) = self.desk(now, env) else { return };
-        if now >= seat.next_tick && seat.flushing == Flushing::No {
+        if now >= seat.next_tick && !seat.gate.is_flushing() {
             seat.next_tick = now + seat.tick;
             seat.shard.expire(now, &mut sink);
         }
@@ -431,14 +393,14 @@ impl Core {
             ending.inputs = true;
             self.inputs.iter().for_each(|_| env.shared.input_ends());
         }
+        // In this order: an input pushes its last frames before it ends.
+        let inputs_ended = env.shared.inputs_ended();
         let rings_empty =
             Side::BOTH.iter().all(|side| env.rings.shard_input(self.index, *side).is_none_or(Ring::is_empty));
         let handed_over = self.output.is_some() || self.queue.is_empty();
         let settled = env.shared.control_ended()
-            && self.seat.as_mut().is_none_or(|seat| seat.settles(env.shared.committed()));
-        if !ending.shard
-            && ending.inputs
-            && (late || (env.shared.inputs_ended() && settled && rings_empty && handed_over))
+            && self.seat.as_mut().is_none_or(|seat| seat.gate.settles(env.shared.committed()));
+        if !ending.shard && ending.inputs && (late || (inputs_ended && settled && rings_empty && handed_over))
         {
             ending.shard = true;
             if self.seat.is_some() {
@@ -470,7 +432,13 @@ impl Core {
             let state = OutputState::from(self.output.as_ref().is_some_and(Output::is_blocked));
             let output = self.output.as_ref().and_then(Output::readiness);
             let tick = self.seat.as_ref().map_or(DEFAULT_TICK, |seat| seat.tick);
-            sleep::wait(waker.fd(), self.inputs.iter().filter_map(Input::readiness), output, state, tick);
+            sleep::wait(
+                waker.bell().fd(),
+                self.inputs.iter().filter_map(Input::readiness),
+                output,
+                state,
+                tick,
+            );
             self.counters.sleeps += 1;
         }
         waker.awake();
@@ -481,14 +449,17 @@ impl Core {
     fn has_news(&self, env: &Env<'_>) -> bool {
         let boundary = env.shared.boundary();
         let frames = Side::BOTH.iter().any(|side| {
-            let blocked = self.seat.as_ref().is_some_and(|seat| seat.is_blocked(*side));
+            let blocked = self.seat.as_ref().is_some_and(|seat| seat.gate.is_blocked(*side));
             !blocked && env.rings.shard_input(self.index, *side).is_some_and(|ring| !ring.is_empty())
         });
-        let commit = self.seat.as_ref().is_some_and(|seat| env.shared.committed() != seat.epoch);
+        let commit = self.seat.as_ref().is_some_and(|seat| env.shared.committed() != seat.gate.epoch());
+        // Nobody says when the ring to the output has room again.
+        let unsent = self.output.is_none() && !self.queue.is_empty();
         let rules = self.seat.as_ref().is_some_and(|seat| env.shared.rules.number() != seat.rules);
         frames
             || commit
             || rules
+            || unsent
             || env.rings.feeds_waiting(self.index)
             || self.inputs.iter().any(|input| input.must_mark(boundary))
             || env.shared.is_stopping()

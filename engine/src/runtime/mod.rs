@@ -3,6 +3,7 @@
 mod control;
 mod core;
 mod diverged;
+mod epochs;
 mod publish;
 mod rings;
 mod rules;
@@ -10,6 +11,8 @@ mod scrape;
 mod shared;
 mod sink;
 mod sleep;
+mod sync;
+mod wake;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;

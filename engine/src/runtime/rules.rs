@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pmd_tap::Nanos;
 
-use super::core::{Core, Env, Flushing, ShardSeat};
+use super::core::{Core, Env, ShardSeat};
 use crate::policy::RuleSet;
 
 /// What came of reading the configuration again.
@@ -80,7 +80,7 @@ impl Core {
     pub(super) fn poll_rules(&mut self, now: Nanos, env: &Env<'_>) -> bool {
         let number = env.shared.rules.number();
         let due = |seat: &ShardSeat| seat.rules != number || seat.shard.has_rules_to_follow();
-        if !self.seat.as_ref().is_some_and(|seat| due(seat) && seat.flushing == Flushing::No) {
+        if !self.seat.as_ref().is_some_and(|seat| due(seat) && !seat.gate.is_flushing()) {
             return false;
         }
         self.follow_rules(number, now, env);

@@ -1,13 +1,12 @@
 //! What the cores of a running engine share: the epoch boundary, causes on their way to the control thread, the end.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-
 use crossbeam_queue::ArrayQueue;
 use pmd_tap::{Clock, LinkEvent};
-use rustix::event::{EventfdFlags, eventfd};
 
+use super::epochs::{Endings, Epochs};
 use super::rules::RuleDesk;
+use super::sync::{AtomicU64, AtomicUsize, Bell, Ordering};
+use super::wake::Waker;
 use crate::policy::RuleSet;
 use crate::verdict::{Cause, Reason};
 
@@ -15,42 +14,6 @@ use crate::verdict::{Cause, Reason};
 const CAUSES: usize = 256;
 /// Link events that may wait for the control thread.
 const LINK_EVENTS: usize = 64;
-
-/// Wakes a thread that sleeps in `poll`.
-#[derive(Debug)]
-pub(super) struct Waker {
-    fd: OwnedFd,
-    asleep: AtomicBool,
-}
-
-impl Waker {
-    pub(super) fn new() -> std::io::Result<Self> {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { fd, asleep: AtomicBool::new(false) })
-    }
-
-    /// Says that the thread is about to sleep. It must look for work once more before it does.
-    pub(super) fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::SeqCst);
-    }
-
-    /// Says that the thread is awake, and forgets what woke it.
-    pub(super) fn awake(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
-        let _ = rustix::io::read(&self.fd, &mut [0_u8; 8]);
-    }
-
-    /// Wakes the thread if it sleeps.
-    pub(super) fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
-            let _ = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
-        }
-    }
-
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
 
 /// What a core tells the control thread of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,18 +50,8 @@ impl PortRole {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) clock: Clock,
-    /// The epoch whose end the inputs are to mark.
-    boundary: AtomicU32,
-    /// The epoch whose end was committed.
-    committed: AtomicU32,
-    /// Inputs that have marked the boundary, and shards that have flushed, counted up for ever.
-    marked: AtomicU64,
-    flushed: AtomicU64,
-    stopping: AtomicBool,
-    running_inputs: AtomicUsize,
-    running_shards: AtomicUsize,
-    /// Whether the control thread runs: until it has ended a commit may come.
-    running_control: AtomicBool,
+    epochs: Epochs,
+    endings: Endings,
     /// Inputs that are down for good, everything they brought counted and published.
     inputs_over: AtomicUsize,
     causes: ArrayQueue<(u32, Cause)>,
@@ -120,20 +73,14 @@ impl Shared {
     ) -> std::io::Result<Self> {
         Ok(Self {
             clock,
-            boundary: AtomicU32::new(0),
-            committed: AtomicU32::new(0),
-            marked: AtomicU64::new(0),
-            flushed: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
-            running_inputs: AtomicUsize::new(inputs),
-            running_shards: AtomicUsize::new(shards),
-            running_control: AtomicBool::new(true),
+            epochs: Epochs::new(),
+            endings: Endings::new(inputs, shards),
             inputs_over: AtomicUsize::new(0),
             causes: ArrayQueue::new(CAUSES),
             lost_causes: Default::default(),
             links: ArrayQueue::new(LINK_EVENTS),
-            control: Waker::new()?,
-            cores: (0..cores).map(|_| Waker::new()).collect::<Result<_, _>>()?,
+            control: Waker::new(Bell::new()?),
+            cores: (0..cores).map(|_| Bell::new().map(Waker::new)).collect::<Result<_, _>>()?,
             rules: RuleDesk::new(rules),
         })
     }
@@ -150,42 +97,42 @@ impl Shared {
 
     /// Asks the inputs to mark the end of `epoch`.
     pub(super) fn set_boundary(&self, epoch: u32) {
-        self.boundary.store(epoch, Ordering::Release);
+        self.epochs.set_boundary(epoch);
         self.wake_cores();
     }
 
     #[inline(always)]
     pub(super) fn boundary(&self) -> u32 {
-        self.boundary.load(Ordering::Acquire)
+        self.epochs.boundary()
     }
 
     /// Tells the shards that `epoch` was committed.
     pub(super) fn set_committed(&self, epoch: u32) {
-        self.committed.store(epoch, Ordering::Release);
+        self.epochs.set_committed(epoch);
         self.wake_cores();
     }
 
     #[inline(always)]
     pub(super) fn committed(&self) -> u32 {
-        self.committed.load(Ordering::Acquire)
+        self.epochs.committed()
     }
 
     pub(super) fn count_marked(&self) {
-        self.marked.fetch_add(1, Ordering::AcqRel);
+        self.epochs.count_marked();
         self.control.wake();
     }
 
     pub(super) fn marked(&self) -> u64 {
-        self.marked.load(Ordering::Acquire)
+        self.epochs.marked()
     }
 
     pub(super) fn count_flushed(&self) {
-        self.flushed.fetch_add(1, Ordering::AcqRel);
+        self.epochs.count_flushed();
         self.control.wake();
     }
 
     pub(super) fn flushed(&self) -> u64 {
-        self.flushed.load(Ordering::Acquire)
+        self.epochs.flushed()
     }
 
     /// Hands a cause of `epoch` to the control thread.
@@ -226,37 +173,37 @@ impl Shared {
 
     /// Asks everybody to finish.
     pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        self.endings.stop();
         self.wake_cores();
         self.control.wake();
     }
 
     #[inline(always)]
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.endings.is_stopping()
     }
 
     pub(super) fn input_ends(&self) {
-        self.running_inputs.fetch_sub(1, Ordering::AcqRel);
+        self.endings.input_ends();
         self.wake_cores();
     }
 
     pub(super) fn inputs_ended(&self) -> bool {
-        self.running_inputs.load(Ordering::Acquire) == 0
+        self.endings.inputs_ended()
     }
 
     pub(super) fn shard_ends(&self) {
-        self.running_shards.fetch_sub(1, Ordering::AcqRel);
+        self.endings.shard_ends();
         self.wake_cores();
     }
 
     pub(super) fn control_ends(&self) {
-        self.running_control.store(false, Ordering::Release);
+        self.endings.control_ends();
         self.wake_cores();
     }
 
     pub(super) fn control_ended(&self) -> bool {
-        !self.running_control.load(Ordering::Acquire)
+        self.endings.control_ended()
     }
 
     pub(super) fn input_is_over(&self) {
@@ -268,6 +215,6 @@ impl Shared {
     }
 
     pub(super) fn shards_ended(&self) -> bool {
-        self.running_shards.load(Ordering::Acquire) == 0
+        self.endings.shards_ended()
     }
 }
