@@ -5,6 +5,7 @@
 pub mod case;
 pub mod conversation;
 pub mod frame;
+pub mod fuzzing;
 pub mod metrics;
 pub mod netns;
 pub mod process;
