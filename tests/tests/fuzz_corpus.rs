@@ -17,8 +17,11 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut inputs: Vec<_> = entries
         .map(|entry| {
-            let path = entry.unwrap().path();
-            (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap())
+            let path = entry.expect("the corpus can be read").path();
+            (
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                std::fs::read(&path).expect("the corpus can be read"),
+            )
         })
         .collect();
     inputs.sort();

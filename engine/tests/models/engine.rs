@@ -422,14 +422,13 @@ impl<'a> Core<'a> {
             Turn::Begin => self.queue.push(OutItem::FlushBegin),
             Turn::GoOn => {}
         }
-        match self.held.pop_front() {
-            Some(frame) => self.queue.push(OutItem::Frame(frame)),
-            None => {
-                self.gate.has_flushed();
-                self.queue.push(OutItem::FlushEnd);
-                self.shared.epochs.count_flushed();
-                self.shared.control.wake();
-            }
+        if let Some(frame) = self.held.pop_front() {
+            self.queue.push(OutItem::Frame(frame));
+        } else {
+            self.gate.has_flushed();
+            self.queue.push(OutItem::FlushEnd);
+            self.shared.epochs.count_flushed();
+            self.shared.control.wake();
         }
         true
     }

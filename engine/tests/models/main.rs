@@ -4,6 +4,8 @@
 //! `engine/src/runtime/{wake,epochs}.rs` are compiled here as they are, against the checker's atomics. What stands
 //! around them is a model; each file says what it stands for. Decision 0019 says why so.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+#![expect(clippy::duplicate_mod, reason = "each checker has its own copy of the engine's files")]
 
 mod boundary;
 mod engine;

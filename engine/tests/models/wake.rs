@@ -144,7 +144,9 @@ fn announcements<W: Wakes>(looks: Looks) {
             seen = (epochs.boundary(), epochs.committed());
             assert!(seen.1 <= seen.0, "a commit without its boundary");
         }
-        announcer.into_iter().for_each(|announcer| announcer.join().unwrap());
+        for announcer in announcer {
+            announcer.join().unwrap();
+        }
     });
 }
 
@@ -178,7 +180,9 @@ fn no_report_is_lost() {
             }
             waker.awake();
         }
-        reporters.into_iter().for_each(|reporter| reporter.join().unwrap());
+        for reporter in reporters {
+            reporter.join().unwrap();
+        }
     });
 }
 
