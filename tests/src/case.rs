@@ -6,27 +6,39 @@
 
 mod capture;
 mod cut;
+mod carriage;
+mod departures;
 mod invariants;
+mod others;
 mod outcome;
 mod packet;
 mod table;
 mod time;
 mod verdict;
 mod wire;
+mod wrap;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 pub use capture::{Decoded, FILE_HEADER_LEN, Format, RECORD_HEADER_LEN, Record, decode, encode};
 pub use cut::{cut, piece, tagged, with_extensions, with_options};
+pub use others::{
+    Embedded, arp, echo_reply, embedded, frame, group_report, ip_protocol, listener_report, lldp,
+    neighbour_advertisement, other_frame, port_unreachable,
+};
 pub use outcome::Outcome;
-pub use packet::{Flag, Packet, ack, content, fin, rst, seg, syn_ack, udp};
+pub use packet::{Flag, Packet, WINDOW, ack, content, fin, rst, seg, syn, syn_ack, udp};
 pub use time::{Ns, Time};
 pub use verdict::Verdict;
 pub use wire::{IpVersion, flow_name};
 
+use others::Icmp;
 use packet::{Ack, Body, From, Space, Tcp};
 use wire::Numbers;
+
+/// Name of the configuration file of a case that has one.
+const CONFIG: &str = "colo.toml";
 
 /// Whose output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +74,8 @@ pub enum Commit {
 pub struct Sent {
     /// When the engine sees it.
     pub at: Ns,
+    /// What its record says; another time than `at` when the clock of the capture was set back.
+    pub stamp: Ns,
     /// The Ethernet frame.
     pub bytes: Vec<u8>,
     /// What it is, for the failure table.
@@ -88,6 +102,8 @@ pub struct Case {
     settings: Vec<(String, String)>,
     commit: Commit,
     format: Format,
+    config: String,
+    clamped: Vec<usize>,
 }
 
 /// Runs the same case over IPv4 and over IPv6.
@@ -109,6 +125,8 @@ impl Case {
             settings: Vec::new(),
             commit: Commit::After(5.ms()),
             format: Format::PcapNs,
+            config: String::new(),
+            clamped: Vec::new(),
         }
     }
 
@@ -154,6 +172,21 @@ impl Case {
         self
     }
 
+    /// Adds lines of a configuration file, for what `--set` cannot say.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// Exactly these PVM frames leave with a lower window than they came with; all others leave unchanged.
+    #[must_use]
+    pub fn clamped(mut self, frames: &[usize]) -> Self {
+        self.clamped = frames.to_vec();
+        self
+    }
+
     /// Commits every requested checkpoint this much later.
     #[must_use]
     pub fn commit_after(mut self, delay: Ns) -> Self {
@@ -187,6 +220,30 @@ impl Case {
         self.send(Side::Secondary, at, packet)
     }
 
+    /// The PVM sends packets, one each millisecond from `first` on.
+    #[must_use]
+    pub fn p_each(self, first: Ns, packets: impl IntoIterator<Item = Packet>) -> Self {
+        (0..).zip(packets).fold(self, |case, (n, packet)| case.p(first + n.ms(), packet))
+    }
+
+    /// The SVM sends packets, one each millisecond from `first` on.
+    #[must_use]
+    pub fn s_each(self, first: Ns, packets: impl IntoIterator<Item = Packet>) -> Self {
+        (0..).zip(packets).fold(self, |case, (n, packet)| case.s(first + n.ms(), packet))
+    }
+
+    /// A side sends a packet at `at`, and the clock of its capture says `stamp`.
+    #[must_use]
+    pub fn stamped(self, side: Side, at: Ns, stamp: Ns, packet: Packet) -> Self {
+        let mut case = self.send(side, at, packet);
+        let list = match side {
+            Side::Primary => &mut case.primary,
+            Side::Secondary => &mut case.secondary,
+        };
+        list.last_mut().expect("just sent").stamp = stamp;
+        case
+    }
+
     /// Both guests answer the client's SYN at once: frame 0 of either side, when it comes first.
     #[must_use]
     pub fn handshake(self, at: Ns) -> Self {
@@ -218,12 +275,15 @@ impl Case {
         set.map_or(default, |(_, value)| value.parse().expect("milliseconds")).ms()
     }
 
-    /// Writes the captures of both sides into a directory, as `p.pcap` and `s.pcap`.
+    /// Writes the captures of both sides into a directory, as `p.pcap` and `s.pcap`, and the configuration beside them.
     pub fn write(&self, directory: &Path) {
         for (name, sent) in [("p.pcap", &self.primary), ("s.pcap", &self.secondary)] {
-            let records: Vec<Record> = sent.iter().map(|frame| (frame.at, frame.bytes.clone())).collect();
+            let records: Vec<Record> = sent.iter().map(|frame| (frame.stamp, frame.bytes.clone())).collect();
             std::fs::write(directory.join(name), encode(self.format, &records))
                 .expect("a temp dir is writable");
+        }
+        if !self.config.is_empty() {
+            std::fs::write(directory.join(CONFIG), &self.config).expect("a temp dir is writable");
         }
     }
 
@@ -258,17 +318,23 @@ impl Case {
     }
 
     fn build(&mut self, side: Side, at: Ns, mut packet: Packet) -> Sent {
-        let (numbers, payload, what) = match &packet.body {
+        let (numbers, mut payload, what) = match &packet.body {
             Body::Tcp(tcp) => self.place(side, packet.flow, tcp),
             Body::Udp(payload, _) => {
                 (Numbers::default(), payload.clone(), format!("UDP {} bytes", payload.len()))
             }
+            Body::Icmp(message) => (Numbers::default(), Vec::new(), format!("{message:?}")),
+            Body::Ip(number, bytes) => {
+                (Numbers::default(), Vec::new(), format!("protocol {number}, {} bytes", bytes.len()))
+            }
+            Body::Frame(bytes, what) => {
+                (Numbers::default(), Vec::new(), format!("{what}, {} bytes", bytes.len()))
+            }
         };
-        let (start, protocol) = match &packet.body {
-            Body::Tcp(tcp) => (self.start(side, packet.flow, tcp) + i64::from(tcp.has(Flag::Syn)), "tcp"),
-            Body::Udp(..) => (0, "udp"),
+        let start = match &packet.body {
+            Body::Tcp(tcp) => self.start(side, packet.flow, tcp) + i64::from(tcp.has(Flag::Syn)),
+            _ => 0,
         };
-        let mut payload = payload;
         for (position, byte) in packet.planted.drain(..) {
             let index = usize::try_from(position - start).expect("planted inside the payload");
             payload[index] = byte;
@@ -278,7 +344,12 @@ impl Case {
             self.remember(side, packet.flow, tcp, start - i64::from(tcp.has(Flag::Syn)));
         }
         let what = if packet.flow == 0 { what } else { format!("flow {}: {what}", packet.flow) };
-        Sent { at, bytes, what, flow: (protocol, packet.flow) }
+        let what = match &packet.carriage.piece {
+            Some(piece) => format!("{what}, piece {:?} of {}", piece.bytes, piece.id),
+            None => what,
+        };
+        let order = self.sent(side).len();
+        Sent { at, stamp: at, bytes, what, flow: ordered_with(&packet, order) }
     }
 
     fn stream(&self, side: Side, flow: u16, tcp: &Tcp) -> Stream {
@@ -340,6 +411,26 @@ impl Case {
             if tcp.incarnation == 0 { String::new() } else { format!(" of incarnation {}", tcp.incarnation) },
         );
         (numbers, payload, what)
+    }
+}
+
+/// What a frame keeps its order with. Pieces of a datagram take their place when the last one is there, so they keep it
+/// only with each other; a frame that is not compared keeps it with none.
+fn ordered_with(packet: &Packet, index: usize) -> (&'static str, u16) {
+    let tags =
+        packet.carriage.tags.iter().fold(0, |sum: u16, (_, id)| sum.rotate_left(3) ^ id.rotate_left(8));
+    let alone = u16::try_from(index % 65_536).unwrap_or_default();
+    if let Some(piece) = &packet.carriage.piece {
+        return ("pieces", piece.id);
+    }
+    match &packet.body {
+        Body::Tcp(_) => ("tcp", packet.flow ^ tags),
+        Body::Udp(..) => ("udp", packet.flow ^ tags),
+        Body::Icmp(Icmp::EchoReply { id, .. }) => ("echo", id ^ tags),
+        Body::Icmp(Icmp::PortUnreachable(_)) => ("icmp error", tags),
+        Body::Icmp(Icmp::V6 { .. }) => ("neighbours", alone),
+        Body::Ip(number, _) => ("ip", u16::from(*number) ^ tags),
+        Body::Frame(..) => ("frame", alone),
     }
 }
 

@@ -99,6 +99,23 @@ impl Layout {
         frame[self.transport + 13]
     }
 
+    /// TCP window field.
+    pub fn window(&self, frame: &[u8]) -> u16 {
+        be16(frame, self.transport + 14).unwrap_or_default()
+    }
+
+    /// What is left of a transport checksum when all it covers is added up: 0 for a right one. A change that keeps
+    /// the checksum in step keeps this, right or wrong.
+    pub fn residue(&self, frame: &[u8]) -> u16 {
+        let (addresses, address_bytes) = self.addresses;
+        let length = u64::try_from(self.end - self.transport).unwrap_or_default();
+        let sum = ones_sum(&frame[addresses..addresses + address_bytes])
+            + ones_sum(&frame[self.transport..self.end])
+            + u64::from(self.protocol)
+            + length;
+        fold(sum)
+    }
+
     /// Overwrites the TCP ack number; the checksum is then wrong.
     pub fn set_ack(&self, frame: &mut [u8], ack: u32) {
         frame[self.transport + 8..self.transport + 12].copy_from_slice(&ack.to_be_bytes());
@@ -176,13 +193,15 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
 }
 
-fn ones_sum(bytes: &[u8]) -> u64 {
+/// Sum of big-endian words, not folded; a last odd byte counts as a word's first.
+pub(crate) fn ones_sum(bytes: &[u8]) -> u64 {
     let mut words = bytes.chunks_exact(2);
     let sum: u64 = words.by_ref().map(|word| u64::from(word[0]) << 8 | u64::from(word[1])).sum();
     sum + words.remainder().first().map_or(0, |last| u64::from(*last) << 8)
 }
 
-fn fold(mut sum: u64) -> u16 {
+/// The internet checksum of a sum of words.
+pub(crate) fn fold(mut sum: u64) -> u16 {
     loop {
         match u16::try_from(sum) {
             Ok(sum) => return !sum,

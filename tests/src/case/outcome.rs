@@ -40,6 +40,9 @@ fn replay(case: &Case, workers: &str) -> Raw {
     ] {
         arguments.extend([flag.to_owned(), path(file)]);
     }
+    if !case.config.is_empty() {
+        arguments.extend(["--config".to_owned(), path(super::CONFIG)]);
+    }
     arguments.extend(case.arguments());
     let finished = process::run(&arguments);
     assert_eq!(finished.code, Some(0), "colo {arguments:?} failed: {}", finished.stderr);

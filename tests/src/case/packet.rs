@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use etherparse::TcpOptionElement;
 
+use super::carriage::Carriage;
+use super::others::Icmp;
+
 /// The header bits of a TCP segment that a case may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
@@ -20,6 +23,8 @@ pub enum Flag {
     Ece,
     /// Congestion window reduced.
     Cwr,
+    /// The urgent pointer counts.
+    Urg,
 }
 
 /// The acknowledgement a segment carries.
@@ -65,6 +70,7 @@ pub(super) struct Tcp {
     pub(super) ack: Ack,
     pub(super) flags: Vec<Flag>,
     pub(super) window: u16,
+    pub(super) urgent: u16,
     pub(super) options: Vec<TcpOptionElement>,
     pub(super) space: Space,
     pub(super) incarnation: usize,
@@ -75,6 +81,11 @@ pub(super) struct Tcp {
 pub(super) enum Body {
     Tcp(Tcp),
     Udp(Vec<u8>, UdpChecksum),
+    Icmp(Icmp),
+    /// Any other IP protocol: its number and payload, the same for both IP versions.
+    Ip(u8, Vec<u8>),
+    /// A whole Ethernet frame and what it is.
+    Frame(Vec<u8>, &'static str),
 }
 
 /// Whether a datagram carries its checksum.
@@ -95,11 +106,17 @@ pub struct Packet {
     pub(super) ip_id: u16,
     pub(super) ttl: u8,
     pub(super) mac: u8,
+    /// How IP and the link carry it.
+    pub(super) carriage: Carriage,
 }
 
-fn packet(body: Body) -> Packet {
-    Packet { body, flow: 0, planted: Vec::new(), pad_to: 0, ip_id: 0, ttl: 64, mac: 1 }
+pub(super) fn packet(body: Body) -> Packet {
+    let carriage = Carriage::default();
+    Packet { body, flow: 0, planted: Vec::new(), pad_to: 0, ip_id: 0, ttl: 64, mac: 1, carriage }
 }
+
+/// The window field of every segment that says nothing else.
+pub const WINDOW: u16 = 60_000;
 
 fn tcp(from: From, len: i64) -> Packet {
     packet(Body::Tcp(Tcp {
@@ -108,7 +125,8 @@ fn tcp(from: From, len: i64) -> Packet {
         ack: Ack::Running,
         flags: Vec::new(),
         // One window for everybody and no scale: a right edge then moves with the ack alone and rule 4 is silent.
-        window: 60_000,
+        window: WINDOW,
+        urgent: 0,
         options: Vec::new(),
         space: Space::OfCase,
         incarnation: 0,
@@ -144,6 +162,11 @@ pub fn syn_ack() -> Packet {
         .option(TcpOptionElement::SelectiveAcknowledgementPermitted)
 }
 
+/// A guest's SYN when it connects out.
+pub fn syn() -> Packet {
+    syn_ack().no_ack()
+}
+
 /// A UDP datagram.
 pub fn udp(payload: &[u8]) -> Packet {
     packet(Body::Udp(payload.to_vec(), UdpChecksum::Real))
@@ -153,7 +176,7 @@ impl Packet {
     fn with_tcp(mut self, change: impl FnOnce(&mut Tcp)) -> Self {
         match &mut self.body {
             Body::Tcp(tcp) => change(tcp),
-            Body::Udp(..) => panic!("this belongs to TCP: {self:?}"),
+            _ => panic!("this belongs to TCP: {self:?}"),
         }
         self
     }
@@ -210,6 +233,54 @@ impl Packet {
     #[must_use]
     pub fn option(self, option: TcpOptionElement) -> Self {
         self.with_tcp(|tcp| tcp.options.push(option))
+    }
+
+    /// Carries no TCP option.
+    #[must_use]
+    pub fn without_options(self) -> Self {
+        self.with_tcp(|tcp| tcp.options.clear())
+    }
+
+    /// Adds the maximum segment size.
+    #[must_use]
+    pub fn mss(self, bytes: u16) -> Self {
+        self.option(TcpOptionElement::MaximumSegmentSize(bytes))
+    }
+
+    /// Adds the window scale: windows are shifted left by so many bits once both SYNs have it.
+    #[must_use]
+    pub fn wscale(self, shift: u8) -> Self {
+        self.option(TcpOptionElement::WindowScale(shift))
+    }
+
+    /// Adds SACK-permitted.
+    #[must_use]
+    pub fn sack_permitted(self) -> Self {
+        self.option(TcpOptionElement::SelectiveAcknowledgementPermitted)
+    }
+
+    /// Sets the window field, as it stands in the header.
+    #[must_use]
+    pub fn window(self, field: u16) -> Self {
+        self.with_tcp(|tcp| tcp.window = field)
+    }
+
+    /// Sets the urgent pointer and the flag that makes it count.
+    #[must_use]
+    pub fn urgent(self, pointer: u16) -> Self {
+        self.urgent_pointer(pointer).flag(Flag::Urg)
+    }
+
+    /// Sets the urgent pointer alone.
+    #[must_use]
+    pub fn urgent_pointer(self, pointer: u16) -> Self {
+        self.with_tcp(|tcp| tcp.urgent = pointer)
+    }
+
+    /// Carries so many bytes of the stream, behind its SYN if it has one.
+    #[must_use]
+    pub fn data(self, bytes: i64) -> Self {
+        self.with_tcp(|tcp| tcp.len = bytes)
     }
 
     /// Adds the timestamps option.
@@ -278,7 +349,7 @@ impl Packet {
     pub fn udp_checksum_zero(mut self) -> Self {
         match &mut self.body {
             Body::Udp(_, checksum) => *checksum = UdpChecksum::Zero,
-            Body::Tcp(_) => panic!("this belongs to UDP: {self:?}"),
+            _ => panic!("this belongs to UDP: {self:?}"),
         }
         self
     }

@@ -29,11 +29,15 @@ fn fate(verdicts: &[Verdict], side: Side, index: usize, zero: Ns) -> String {
     if fates.is_empty() { "NO VERDICT".to_owned() } else { fates.join(" AND ") }
 }
 
+/// Longest case whose frames are listed; of a flood a reader wants the requests.
+const LISTED: usize = 4_000;
+
 /// The case and its verdicts in order of time.
 pub(super) fn timeline(case: &Case, verdicts: &[Verdict], zero: Ns) -> String {
     let mut rows: Vec<(Ns, u8, String)> = Vec::new();
     for (rank, side, letter) in [(1, Side::Primary, 'P'), (2, Side::Secondary, 'S')] {
-        for (index, sent) in case.sent(side).iter().enumerate() {
+        let listed = if case.sent(side).len() > LISTED { &[] } else { case.sent(side) };
+        for (index, sent) in listed.iter().enumerate() {
             let fate = fate(verdicts, side, index, zero);
             rows.push((sent.at, rank, format!("{letter}{index:<4} {:<58} {fate}", sent.what)));
         }

@@ -1,11 +1,16 @@
 //! Frames out of packets: Ethernet, IPv4 or IPv6, TCP or UDP, with every checksum right. etherparse writes them, so
 //! the tests share no code with the engine's own header edits.
 
+use std::net::IpAddr;
+
 use etherparse::{
-    Ethernet2Header, IpHeaders, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep, TcpHeader,
+    Ethernet2Header, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep, TcpHeader,
 };
 
+use super::others::{Icmp, RouterAlert};
 use super::packet::{Ack, Body, Flag, Packet, UdpChecksum};
+use super::wrap::wrap;
+use crate::frame::{fold, ones_sum};
 
 /// The IP version of all packets of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +27,7 @@ pub(super) const GUEST_PORT: u16 = 80;
 pub(super) const CLIENT_PORT: u16 = 4242;
 
 pub(super) const ETHERNET_LEN: usize = 14;
+const ICMPV6: u8 = 58;
 const UDP_CHECKSUM_AT: usize = 6;
 const UDP_HEADER_LEN: usize = 8;
 
@@ -38,6 +44,14 @@ fn guest_v6() -> [u8; 16] {
 
 fn client_v6() -> [u8; 16] {
     std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9).octets()
+}
+
+/// The guest's address and the client's.
+pub(super) fn addresses(ip: IpVersion) -> (IpAddr, IpAddr) {
+    match ip {
+        IpVersion::V4 => ([10, 0, 0, 1].into(), [10, 0, 0, 9].into()),
+        IpVersion::V6 => (guest_v6().into(), client_v6().into()),
+    }
 }
 
 /// The name the engine gives a flow of this case.
@@ -66,6 +80,8 @@ pub(super) fn frame(ip: IpVersion, packet: &Packet, numbers: Numbers, payload: &
             header.psh = tcp.has(Flag::Psh);
             header.ece = tcp.has(Flag::Ece);
             header.cwr = tcp.has(Flag::Cwr);
+            header.urg = tcp.has(Flag::Urg);
+            header.urgent_pointer = tcp.urgent;
             header.set_options(&tcp.options).expect("options fit");
             network.tcp_header(header).write_to_vec(&mut frame, payload).expect("a segment fits");
         }
@@ -76,9 +92,52 @@ pub(super) fn frame(ip: IpVersion, packet: &Packet, numbers: Numbers, payload: &
                 frame[at..at + 2].fill(0);
             }
         }
+        Body::Icmp(message) => {
+            let (number, bytes) = icmp(ip, message);
+            network.write(&mut frame, IpNumber(number), &bytes).expect("a message fits");
+        }
+        Body::Ip(number, bytes) => {
+            network.write(&mut frame, IpNumber(*number), bytes).expect("a packet fits");
+        }
+        Body::Frame(bytes, _) => frame.clone_from(bytes),
     }
+    let mut frame = wrap(frame, ip, &packet.carriage);
     pad(&mut frame, packet);
     frame
+}
+
+/// What IP carries for an ICMP message: protocol number and payload, checksum right.
+fn icmp(ip: IpVersion, message: &Icmp) -> (u8, Vec<u8>) {
+    let (v4, v6, rest, alert) = match message {
+        Icmp::EchoReply { id, sequence, payload } => {
+            let rest = [&id.to_be_bytes()[..], &sequence.to_be_bytes(), payload].concat();
+            ((0, 0), (129, 0), rest, RouterAlert::Absent)
+        }
+        Icmp::PortUnreachable(embedded) => {
+            let rest = [&[0; 4][..], &embedded.bytes(ip)].concat();
+            ((3, 3), (1, 4), rest, RouterAlert::Absent)
+        }
+        Icmp::V6 { kind, body, router_alert } => {
+            assert!(ip == IpVersion::V6, "a message of IPv6 only");
+            ((0, 0), (*kind, 0), body.clone(), *router_alert)
+        }
+    };
+    let ((kind, code), number) = if ip == IpVersion::V4 { (v4, 1) } else { (v6, ICMPV6) };
+    let mut bytes = [&[kind, code, 0, 0][..], &rest].concat();
+    let pseudo = if ip == IpVersion::V6 {
+        let length = u64::try_from(bytes.len()).expect("a short message");
+        ones_sum(&guest_v6()) + ones_sum(&client_v6()) + u64::from(ICMPV6) + length
+    } else {
+        0
+    };
+    let checksum = fold(pseudo + ones_sum(&bytes));
+    bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
+    if alert == RouterAlert::Present {
+        // A hop-by-hop header with the router alert option (RFC 2711) and two bytes of padding.
+        let header = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
+        return (0, [&header[..], &bytes].concat());
+    }
+    (number, bytes)
 }
 
 fn network(
@@ -112,7 +171,8 @@ fn network(
 
 /// Padding is rubbish on purpose and differs with the MAC: a comparer that reads by frame length trips over it.
 fn pad(frame: &mut Vec<u8>, packet: &Packet) {
-    debug_assert!(frame.len() > ETHERNET_LEN, "a frame has headers");
+    let real = packet.pad_to == 0 || frame.len() > ETHERNET_LEN;
+    debug_assert!(real, "only a frame with headers is padded");
     while frame.len() < packet.pad_to {
         frame.push(0xA0 ^ packet.mac);
     }
