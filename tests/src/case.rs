@@ -104,6 +104,7 @@ pub struct Case {
     format: Format,
     config: String,
     clamped: Vec<usize>,
+    workers: Option<usize>,
 }
 
 /// Runs the same case over IPv4 and over IPv6.
@@ -127,6 +128,7 @@ impl Case {
             format: Format::PcapNs,
             config: String::new(),
             clamped: Vec::new(),
+            workers: None,
         }
     }
 
@@ -184,6 +186,14 @@ impl Case {
     #[must_use]
     pub fn clamped(mut self, frames: &[usize]) -> Self {
         self.clamped = frames.to_vec();
+        self
+    }
+
+    /// Replays with so many workers only. Elsewhere one and two must decide alike; each has its share of the
+    /// connection table, so a full one is full at another time.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = Some(count);
         self
     }
 

@@ -14,14 +14,7 @@ pub(super) enum Icmp {
     /// "Port unreachable", with the client's packet in it.
     PortUnreachable(Embedded),
     /// A message that only IPv6 has: type, code, the rest behind the checksum.
-    V6 { kind: u8, body: Vec<u8>, router_alert: RouterAlert },
-}
-
-/// Whether a hop-by-hop header asks routers to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RouterAlert {
-    Present,
-    Absent,
+    V6 { kind: u8, body: Vec<u8> },
 }
 
 /// The client's packet inside an ICMP error: a UDP datagram to a port of the guest.
@@ -148,14 +141,15 @@ pub fn neighbour_advertisement(last: u8) -> Packet {
     body.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
     body.extend([2, 1, 0x52, 0x54, 0, 0, 0, 1]);
     // Neighbour discovery is only valid with 255 hops (RFC 4861 section 7.1.2).
-    packet(Body::Icmp(Icmp::V6 { kind: 136, body, router_alert: RouterAlert::Absent })).ttl(255)
+    packet(Body::Icmp(Icmp::V6 { kind: 136, body })).ttl(255)
 }
 
 /// A multicast listener report, version 2; IPv6 only.
 pub fn listener_report(last: u8) -> Packet {
     let mut body = vec![0, 0, 0, 1, 4, 0, 0, 0];
     body.extend([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
-    packet(Body::Icmp(Icmp::V6 { kind: 143, body, router_alert: RouterAlert::Present })).ttl(1)
+    // A hop-by-hop header with the router alert option (RFC 2711) and two bytes of padding stands before it.
+    packet(Body::Icmp(Icmp::V6 { kind: 143, body })).ttl(1).extension(0, &[5, 2, 0, 0, 1, 0])
 }
 
 /// A group membership report, version 2; IPv4 only.

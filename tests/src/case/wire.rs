@@ -7,7 +7,7 @@ use etherparse::{
     Ethernet2Header, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep, TcpHeader,
 };
 
-use super::others::{Icmp, RouterAlert};
+use super::others::Icmp;
 use super::packet::{Ack, Body, Flag, Packet, UdpChecksum};
 use super::wrap::wrap;
 use crate::frame::{fold, ones_sum};
@@ -108,18 +108,18 @@ pub(super) fn frame(ip: IpVersion, packet: &Packet, numbers: Numbers, payload: &
 
 /// What IP carries for an ICMP message: protocol number and payload, checksum right.
 fn icmp(ip: IpVersion, message: &Icmp) -> (u8, Vec<u8>) {
-    let (v4, v6, rest, alert) = match message {
+    let (v4, v6, rest) = match message {
         Icmp::EchoReply { id, sequence, payload } => {
             let rest = [&id.to_be_bytes()[..], &sequence.to_be_bytes(), payload].concat();
-            ((0, 0), (129, 0), rest, RouterAlert::Absent)
+            ((0, 0), (129, 0), rest)
         }
         Icmp::PortUnreachable(embedded) => {
             let rest = [&[0; 4][..], &embedded.bytes(ip)].concat();
-            ((3, 3), (1, 4), rest, RouterAlert::Absent)
+            ((3, 3), (1, 4), rest)
         }
-        Icmp::V6 { kind, body, router_alert } => {
+        Icmp::V6 { kind, body } => {
             assert!(ip == IpVersion::V6, "a message of IPv6 only");
-            ((0, 0), (*kind, 0), body.clone(), *router_alert)
+            ((0, 0), (*kind, 0), body.clone())
         }
     };
     let ((kind, code), number) = if ip == IpVersion::V4 { (v4, 1) } else { (v6, ICMPV6) };
@@ -132,11 +132,6 @@ fn icmp(ip: IpVersion, message: &Icmp) -> (u8, Vec<u8>) {
     };
     let checksum = fold(pseudo + ones_sum(&bytes));
     bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
-    if alert == RouterAlert::Present {
-        // A hop-by-hop header with the router alert option (RFC 2711) and two bytes of padding.
-        let header = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
-        return (0, [&header[..], &bytes].concat());
-    }
     (number, bytes)
 }
 
