@@ -5,8 +5,8 @@
 //! of either side and the first data is frame 1.
 
 mod capture;
-mod cut;
 mod carriage;
+mod cut;
 mod departures;
 mod invariants;
 mod others;
@@ -450,5 +450,7 @@ fn wrap(base: u32, distance: i64) -> u32 {
     u32::try_from(sum).expect("reduced modulo 2^32")
 }
 
+#[cfg(test)]
+mod carriage_tests;
 #[cfg(test)]
 mod tests;

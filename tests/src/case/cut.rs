@@ -91,7 +91,7 @@ impl Case {
             Side::Primary => &mut self.primary,
             Side::Secondary => &mut self.secondary,
         };
-        list.push(Sent { at, bytes: bytes.to_vec(), what, flow: ("raw", flow) });
+        list.push(Sent { at, stamp: at, bytes: bytes.to_vec(), what, flow: ("raw", flow) });
         self
     }
 }

@@ -35,7 +35,9 @@ pub fn wire(data: &[u8]) {
             judge_flow(flow, data);
             judge_extent(*extent, data);
         }
+        Packet::Fragment(fragment) => judge_extent(fragment.payload, data),
         Packet::Class(class) => assert!(Class::ALL.contains(class)),
+        Packet::Stray(stray) => panic!("{stray:?}: a single frame does not say so"),
     }
     padding_changes_nothing(&packet, data);
     the_long_way_agrees(&packet, data);
