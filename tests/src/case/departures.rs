@@ -65,7 +65,9 @@ fn gather(value: &serde_json::Value, name: &str, found: &mut Vec<u64>) {
         if key.contains(name) {
             found.extend(value.as_u64());
             found.extend(
-                value.as_object().map(|parts| parts.values().filter_map(|n| n.as_u64()).sum::<u64>()),
+                value
+                    .as_object()
+                    .map(|parts| parts.values().filter_map(serde_json::Value::as_u64).sum::<u64>()),
             );
         }
         gather(value, name, found);

@@ -138,7 +138,7 @@ fn case_82_super_frame_against_finished_segments() -> Result<()> {
 #[test]
 fn case_88_virtio_header_lengths() -> Result<()> {
     // Whatever the header says, it is told back with its frame; the sides need not have the same.
-    let pattern: Vec<u8> = (0..20).map(|n| if n == 10 { 1 } else { 0 }).collect();
+    let pattern: Vec<u8> = (0..20).map(|n| u8::from(n == 10)).collect();
     let datagram = |packet: Packet| frame(packet);
     for ours in [0, 10, 12, 20] {
         let mut rig = Rig::start(&setup(Framing::Vnet, PATIENT))?;
