@@ -3,7 +3,7 @@
 
 use colo_tests::case::{Case, IpVersion, Packet, Time, WINDOW, flow_name, on_both, seg, syn_ack, udp};
 
-/// Padding that fills an options header of eight bytes (PadN, RFC 8200 section 4.2).
+/// Padding that fills an options header of eight bytes (`PadN`, RFC 8200 section 4.2).
 const PADDING: [u8; 6] = [1, 4, 0, 0, 0, 0];
 
 fn chained(packet: Packet) -> Packet {
