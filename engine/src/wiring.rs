@@ -35,8 +35,8 @@ pub(crate) fn fragment_settings(settings: &Settings) -> FragmentSettings {
 pub(crate) fn rule_set(settings: &Settings) -> RuleSet {
     let policy = &settings.policy;
     // The number of rules was checked when they were read.
-    RuleSet::new(settings.compare, policy.classes, policy.rules.clone())
-        .unwrap_or_else(|_| RuleSet::empty(settings.compare))
+    RuleSet::new(compare_settings(settings), policy.classes, policy.rules.clone())
+        .unwrap_or_else(|_| RuleSet::empty(compare_settings(settings)))
 }
 
 /// When checkpoints are asked for.

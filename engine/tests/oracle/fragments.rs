@@ -20,16 +20,18 @@ fn word(frame: &[u8], at: usize) -> usize {
 }
 
 /// A frame in two or three fragments, padding left behind; whole if it is too short for that.
-fn cut(frame: &[u8], identification: usize, seed: u32) -> Vec<Vec<u8>> {
+/// Also which of them has the transport header.
+fn cut(frame: &[u8], identification: usize, seed: u32) -> (Vec<Vec<u8>>, usize) {
     let v4 = frame[ETHERNET] >> 4 == 4;
     let headers = ETHERNET + if v4 { 20 } else { 40 };
     let end = if v4 { ETHERNET + word(frame, ETHERNET + 2) } else { headers + word(frame, ETHERNET + 4) };
     let (head, payload) = (&frame[..headers], &frame[headers..end]);
     let tcp = frame[if v4 { ETHERNET + 9 } else { ETHERNET + 6 }] == 6;
-    let first = if tcp { 24 } else { 8 };
+    // A first fragment without all of its TCP header says nothing (RFC 1858): such are not compared.
+    let first = if tcp { usize::from(payload[12] >> 4).div_ceil(2) * 8 } else { 8 };
     let room = payload.len().saturating_sub(first + 1) / 8;
     if seed.is_multiple_of(3) || payload.len() <= first {
-        return vec![frame.to_vec()];
+        return (vec![frame.to_vec()], 0);
     }
     let seed = usize::try_from(seed).unwrap();
     let mut ends =
@@ -59,35 +61,43 @@ fn cut(frame: &[u8], identification: usize, seed: u32) -> Vec<Vec<u8>> {
         .collect();
     let turn = seed / 4 % pieces.len();
     pieces.rotate_left(turn);
-    pieces
+    let head = (pieces.len() - turn) % pieces.len();
+    (pieces, head)
+}
+
+/// The fragments that a frame became.
+struct Parts {
+    frames: std::ops::Range<usize>,
+    /// The one with the transport header.
+    head: usize,
 }
 
 /// All frames cut, and the fragments that each became.
-fn cut_all(whole: &Frames, seeds: &[u32]) -> (Frames, Vec<std::ops::Range<usize>>) {
+fn cut_all(whole: &Frames, seeds: &[u32]) -> (Frames, Vec<Parts>) {
     let (mut frames, mut parts) = (Frames::new(), Vec::new());
     for (index, (at_ns, frame)) in whole.iter().enumerate() {
         let start = frames.len();
-        let pieces = cut(frame, index, seeds[index % seeds.len()]);
+        let (pieces, head) = cut(frame, index, seeds[index % seeds.len()]);
         frames.extend(pieces.into_iter().map(|piece| (*at_ns, piece)));
-        parts.push(start..frames.len());
+        parts.push(Parts { frames: start..frames.len(), head: start + head });
     }
     (frames, parts)
 }
 
 /// What was said of whole frames, said of their fragments.
-fn of_fragments(log: Log, parts: &BySide<Vec<std::ops::Range<usize>>>) -> Log {
-    let first = |side: Side, frame: usize| parts[side][frame].start;
+fn of_fragments(log: Log, parts: &BySide<Vec<Parts>>) -> Log {
+    let first = |side: Side, frame: usize| parts[side][frame].frames.start;
     let mut all = Log::new();
     for (at_ns, verdict) in log {
         let said: Vec<Verdict> = match verdict {
             Verdict::Release { frame, why } => {
-                parts.primary[frame].clone().map(|frame| Verdict::Release { frame, why }).collect()
+                parts.primary[frame].frames.clone().map(|frame| Verdict::Release { frame, why }).collect()
             }
             Verdict::Drop { frame, why } => {
-                parts.secondary[frame].clone().map(|frame| Verdict::Drop { frame, why }).collect()
+                parts.secondary[frame].frames.clone().map(|frame| Verdict::Drop { frame, why }).collect()
             }
             Verdict::Held { side, frame } => {
-                parts[side][frame].clone().map(|frame| Verdict::Held { side, frame }).collect()
+                parts[side][frame].frames.clone().map(|frame| Verdict::Held { side, frame }).collect()
             }
             Verdict::Request(Why::Timeout { side, frame }) => {
                 vec![Verdict::Request(Why::Timeout { side, frame: first(side, frame) })]
@@ -96,6 +106,9 @@ fn of_fragments(log: Log, parts: &BySide<Vec<std::ops::Range<usize>>>) -> Log {
                 let primary = primary.map(|frame| first(Side::Primary, frame));
                 let secondary = secondary.map(|frame| first(Side::Secondary, frame));
                 vec![Verdict::Request(Why::Mismatch { kind, offset, primary, secondary })]
+            }
+            Verdict::Clamped { frame, window } => {
+                vec![Verdict::Clamped { frame: parts.primary[frame].head, window }]
             }
             other => vec![other],
         };

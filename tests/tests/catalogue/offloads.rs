@@ -31,7 +31,7 @@ fn case_81_bad_checksum_does_not_excuse_the_content() {
 #[test]
 fn case_81_bad_checksum_is_counted() {
     on_both(|case| {
-        let case = case.set("verify_checksums", "true").handshake(0.ms());
+        let case = case.set("verify_checksums", "count").handshake(0.ms());
         let case = case.p(1.ms(), seg(0..10).bad_checksum()).s(2.ms(), seg(0..10));
         let case = case.p(3.ms(), udp(b"one").bad_checksum()).s(4.ms(), udp(b"one"));
         let outcome = case.p(5.ms(), seg(10..20)).s(6.ms(), seg(10..20)).run();
@@ -50,7 +50,7 @@ fn case_81_bad_ip_checksum() {
 
 #[test]
 fn case_81_a_missing_udp_checksum_is_not_bad() {
-    let case = Case::v4().set("verify_checksums", "true").p(1.ms(), udp(b"one").udp_checksum_zero());
+    let case = Case::v4().set("verify_checksums", "count").p(1.ms(), udp(b"one").udp_checksum_zero());
     let outcome = case.s(2.ms(), udp(b"one")).run();
     outcome.quiet().released(0, 2.ms(), "matched").counts("checksum", 0);
 }

@@ -54,7 +54,7 @@ fn case_72_fragments_come_in_any_order_and_leave_in_that_order() {
 }
 
 #[test]
-fn case_72_content_of_fragments_differs() {
+fn case_72_own_content_of_fragments_differs() {
     on_both(|mut case| {
         let (one, mut other) = (datagram(&mut case, 3_000), datagram(&mut case, 3_000));
         let last = other.len() - 1;
@@ -214,7 +214,7 @@ fn case_77_vlan_tags_same_and_different() {
 }
 
 #[test]
-fn case_78_qinq() {
+fn case_78_own_qinq() {
     on_both(|mut case| {
         let plain = case.frame(P, udp(b"inside"));
         let of = |inner| tagged(&plain, &[(0x88a8, 5), (0x8100, inner)]);
@@ -228,7 +228,7 @@ fn case_78_qinq() {
 }
 
 #[test]
-fn case_85_jumbo_frames() {
+fn case_85_own_jumbo_frames() {
     on_both(|mut case| {
         let (jumbo, longer) = (datagram(&mut case, 8_900), datagram(&mut case, 20_000));
         let case = case.frame_at(P, 0.ms(), &jumbo, 0).frame_at(S, 1.ms(), &jumbo, 0);
@@ -240,7 +240,7 @@ fn case_85_jumbo_frames() {
 }
 
 #[test]
-fn case_87_ip_options() {
+fn case_87_own_ip_options() {
     let mut case = Case::v4();
     let (plain, long) = (case.frame(P, udp(b"optional")), datagram(&mut case, 2_000));
     let case = case.frame_at(P, 0.ms(), &with_options(&plain), 0).frame_at(S, 1.ms(), &plain, 0);

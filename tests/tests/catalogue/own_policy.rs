@@ -137,7 +137,7 @@ fn case_79_tunnels_are_opaque_payload() {
 }
 
 #[test]
-fn case_80_classes_pass_by_default() {
+fn case_80_own_classes_pass_by_default() {
     let frames = [arp(1), ethertype(0x88cc, b"lldp"), ethertype(0x88b5, b"local"), ethertype(0x0800, b"E")];
     let replayed = replay(&frames, &[arp(2)], "");
     quiet(&replayed);
@@ -203,7 +203,7 @@ fn case_81_bad_checksums_are_counted_and_leave() {
 }
 
 #[test]
-fn rules_the_first_that_matches_counts() {
+fn case_91_own_the_first_rule_that_matches_counts() {
     let config = "[[rule]]\nprotocol = \"udp\"\nguest_ports = \"53\"\npeer = \"10.0.0.0/24\"\naction = \"pass\"\n\
                   [[rule]]\nprotocol = \"udp\"\nguest_ports = \"50-60\"\naction = \"hold\"\n";
     let frames = [udp(53, 9, b"pass"), udp(54, 9, b"hold"), udp(61, 9, b"compare")];
@@ -219,7 +219,7 @@ const MASKED: &str = "allow_unsafe_masks = true\n[[rule]]\nguest_ports = \"80\"\
                       mask = [{ offset = 4, length = 2 }, { regex = 'Date: [^\\r]*' }]\n";
 
 #[test]
-fn masks_forgive_and_are_counted() {
+fn case_91_masks_forgive_and_are_counted() {
     let pairs: [(&[u8], &[u8]); 3] = [
         (b"abcdXXef", b"abcdYYef"),
         (b"0123456 Date: Mon\r\n", b"0123456 Date: Tue\r\n"),
@@ -242,7 +242,7 @@ fn masks_forgive_and_are_counted() {
 }
 
 #[test]
-fn masks_of_streams_go_by_stream_offset() {
+fn case_91_masks_of_streams_go_by_stream_offset() {
     let config = "allow_unsafe_masks = true\n[[rule]]\nprotocol = \"tcp\"\n\
                   mask = [{ offset = 4, length = 2 }, { regex = 'Date: [^\\r]*' }]\n";
     let one = [tcp(1_000, b"abcd"), tcp(1_004, b"XXef"), tcp(1_008, b"...Date: Mon\r\n")];
