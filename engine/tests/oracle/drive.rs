@@ -116,7 +116,7 @@ impl Recorded {
 /// Where the window field of a segment or of its first fragment stands; the checksum is behind it.
 fn window_at(ethernet: &[u8]) -> usize {
     let headers = PacketHeaders::from_ethernet_slice(ethernet).unwrap();
-    let tags: usize = headers.link_exts.iter().map(|tag| tag.header_len()).sum();
+    let tags: usize = headers.link_exts.iter().map(etherparse::LinkExtHeader::header_len).sum();
     14 + tags + headers.net.unwrap().header_len() + 14
 }
 

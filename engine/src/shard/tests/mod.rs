@@ -50,7 +50,7 @@ impl Sent {
 enum Decision {
     Release(u64, Release),
     Discard(u64, Discard),
-    Ask(Cause),
+    Ask(Box<Cause>),
 }
 
 struct Decisions {
@@ -70,7 +70,7 @@ impl Sink for Decisions {
     }
 
     fn ask(&mut self, cause: Cause) {
-        self.made.push(Decision::Ask(cause));
+        self.made.push(Decision::Ask(Box::new(cause)));
     }
 }
 
