@@ -1,9 +1,13 @@
 //! The parser against any frame. What it says must lie inside the frame, must not depend on padding, and must be the
 //! same whichever way it takes: the peek at a usual frame, the walk from header to header, the way of a received frame.
+//! What a fragment and a frame of a class say is read here once more, in [`fragment`] and [`class`].
+
+mod class;
+mod fragment;
 
 use std::cell::RefCell;
 
-use colo_engine::flow::{FlowHasher, FlowKey};
+use colo_engine::flow::{FlowHasher, FlowKey, VlanTags};
 use colo_engine::shard::{Budget, Work};
 use colo_engine::wire::{Class, Extent, Packet, Segment};
 use pmd_tap::{FramePool, MAX_FRAME_BYTES, PoolSettings};
@@ -35,7 +39,10 @@ pub fn wire(data: &[u8]) {
             judge_flow(flow, data);
             judge_extent(*extent, data);
         }
-        Packet::Fragment(fragment) => judge_extent(fragment.payload, data),
+        Packet::Fragment(found) => {
+            judge_extent(found.payload, data);
+            fragment::judge(found, data);
+        }
         Packet::Class(class) => assert!(Class::ALL.contains(class)),
         Packet::Stray(stray) => panic!("{stray:?}: a single frame does not say so"),
     }
@@ -66,6 +73,29 @@ fn place(extent: Extent) -> (usize, usize) {
     (usize::try_from(extent.offset).expect("an index"), usize::try_from(extent.len).expect("an index"))
 }
 
+/// What a frame says in front of its network layer: `EtherType` behind the tags, identifiers of at most two tags, and
+/// where the network layer starts. A frame that is cut within that says nothing.
+fn link(data: &[u8]) -> (u16, VlanTags, usize) {
+    let (mut at, mut vlan) = (TAG_AT, VlanTags::default());
+    let number = |at: usize| data.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    loop {
+        match data.get(at..at + 2) {
+            Some(kind) if TAG_TYPES.iter().any(|tag| tag == kind) => {
+                if data.len() < at + 6 {
+                    break;
+                }
+                if !vlan.push(number(at + 2).unwrap_or_default()) {
+                    return (number(at).unwrap_or_default(), vlan, at + 2);
+                }
+                at += 4;
+            }
+            Some(_) => return (number(at).unwrap_or_default(), vlan, at + 2),
+            None => break,
+        }
+    }
+    (0, VlanTags::default(), data.len().min(14))
+}
+
 /// An extent gives the bytes it stands for, and a part of it never more.
 fn judge_extent(extent: Extent, data: &[u8]) {
     let (offset, len) = place(extent);
@@ -83,9 +113,13 @@ fn judge_extent(extent: Extent, data: &[u8]) {
 }
 
 fn padding_changes_nothing(packet: &Packet, data: &[u8]) {
-    if *packet != Packet::Class(Class::Malformed) && data.len() < MAX_FRAME_BYTES {
-        let padded = [data, &[0xee; 7]].concat();
-        assert_eq!(&Packet::parse(&padded), packet, "padded");
+    if *packet == Packet::Class(Class::Malformed) || data.len() == MAX_FRAME_BYTES {
+        return;
+    }
+    let padded = [data, &[0xee; 7][..(MAX_FRAME_BYTES - data.len()).min(7)]].concat();
+    assert_eq!(&Packet::parse(&padded), packet, "padded");
+    if let Packet::Class(class) = packet {
+        class::judge(*class, &packet.with_class_flow(&padded), &padded);
     }
 }
 
@@ -97,33 +131,44 @@ fn the_long_way_agrees(packet: &Packet, data: &[u8]) {
     if rest.first_chunk().is_some_and(|kind| TAG_TYPES.contains(kind)) {
         return;
     }
-    let tagged = Packet::parse(&[addresses, &TAG, rest].concat());
+    let bytes = [addresses, &TAG, rest].concat();
+    let tagged = Packet::parse(&bytes);
     let moved = |extent: Extent| Extent { offset: extent.offset + 4, ..extent };
-    let expected = match (*packet, tagged.flow()) {
-        (Packet::Tcp(flow, segment), Some(key)) => {
-            Packet::Tcp(tag(flow, key), Segment { payload: moved(segment.payload), ..segment })
+    let expected = match *packet {
+        Packet::Tcp(flow, segment) => {
+            Packet::Tcp(tag(&flow), Segment { payload: moved(segment.payload), ..segment })
         }
-        (Packet::Datagram(flow, extent), Some(key)) => Packet::Datagram(tag(flow, key), moved(extent)),
-        (other, _) => other,
+        Packet::Datagram(flow, extent) => Packet::Datagram(tag(&flow), moved(extent)),
+        Packet::Fragment(plain) => return fragment::agrees_with_tagged(&plain, data, &tagged, &bytes),
+        Packet::Class(class) => {
+            class::judge(class, &tagged.with_class_flow(&bytes), &bytes);
+            Packet::Class(class)
+        }
+        stray @ Packet::Stray(_) => stray,
     };
     assert_eq!(tagged, expected, "with a tag");
 }
 
-/// The key of a flow with the tags of another.
-fn tag(flow: FlowKey, tagged: &FlowKey) -> FlowKey {
-    assert!(flow.vlan().identifiers().next().is_none() && tagged.vlan().identifiers().eq([5]));
-    FlowKey::new(flow.addresses(), tagged.vlan(), flow.protocol(), flow.selector())
+/// The key of a flow, had its frame the tag.
+fn tag(flow: &FlowKey) -> FlowKey {
+    let mut vlan = VlanTags::default();
+    assert!(flow.vlan() == vlan && vlan.push(u16::from_be_bytes([TAG[2], TAG[3]])));
+    FlowKey::new(flow.addresses(), vlan, flow.protocol(), flow.selector())
 }
 
+/// A received frame is what the parser says, but that one of a class has that class's flow, so that its policy can be
+/// to compare it.
 fn the_way_of_a_received_frame_agrees(packet: &Packet, data: &[u8]) {
     let hasher = FlowHasher::fixed();
     POOL.with_borrow_mut(|pool| {
         let frame = pool.frame_from(data).expect("one frame is out at a time");
         Work::receive(frame, &hasher, Budget::Room, |work| {
-            assert_eq!(work.packet, *packet, "received");
-            if let Some(flow) = packet.flow() {
-                assert!(work.hash == hasher.hash(flow), "the hash is not that of the flow");
+            match packet {
+                Packet::Class(class) => class::judge(*class, &work.packet, data),
+                packet => assert_eq!(work.packet, *packet, "received"),
             }
+            let hash = work.packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
+            assert!(work.hash == hash, "the hash is not that of the flow");
             pool.recycle(work.frame);
         });
     });
