@@ -60,7 +60,8 @@ impl Work {
 }
 
 impl Work {
-    /// A fragment's way: what can go on once it has come, if anything.
+    /// A fragment's way: what can go on once it has come, if anything. What turns out to be of a class goes by that
+    /// class's policy, like a frame that was never cut.
     #[cold]
     #[must_use]
     pub fn reassembled(
@@ -74,6 +75,7 @@ impl Work {
             return Some(Self { budget, ..Self::unhashed(frame, packet) });
         };
         let (frame, packet) = fragments.receive(frame, fragment, budget, pool)?;
+        let packet = packet.with_class_flow(frame.ethernet());
         let hash = packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
         Some(Self { frame, hash, packet, budget })
     }

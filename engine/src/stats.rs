@@ -59,8 +59,8 @@ pub struct Counters {
 }
 
 impl ClassFrames {
-    /// Counts a frame.
-    pub fn count(&mut self, class: Class) {
+    /// Counts so many frames.
+    pub fn count(&mut self, class: Class, frames: u64) {
         *match class {
             Class::Arp => &mut self.arp,
             Class::NeighbourDiscovery => &mut self.nd,
@@ -69,7 +69,7 @@ impl ClassFrames {
             Class::Lldp => &mut self.lldp,
             Class::Other => &mut self.other,
             Class::Malformed => &mut self.malformed,
-        } += 1;
+        } += frames;
     }
 }
 

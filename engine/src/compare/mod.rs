@@ -220,8 +220,8 @@ pub(crate) struct Flow {
     last_seen: Nanos,
     queues: BySide<Queue>,
     tracking: Tracking,
-    /// A held frame may have arrived as early as this although it is not the head of its queue: a datagram takes its place
-    /// when it is whole, which is after its first fragment came. The frame may have gone since.
+    /// A held frame may have arrived as early as this although it is not the head of its queue: fragments take their
+    /// place together, which is after the first of them came. The frame may have gone since.
     early: Nanos,
     /// What the witness has of it in this epoch.
     witnessed: Option<Reason>,
@@ -235,7 +235,7 @@ impl Flow {
     #[inline(always)]
     fn hold(&mut self, cx: &mut Context<'_>, arrival: Arrival, content: Content) -> HeldId {
         let Arrival { side, frame, connection } = arrival;
-        if frame.is_assembled() {
+        if frame.has_followers() {
             self.early = self.early.min(frame.arrival());
         }
         cx.store.held.push(&mut self.queues[side], Held { frame, connection, side, content })

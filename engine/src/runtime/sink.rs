@@ -76,7 +76,7 @@ pub(super) fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, 
         return shard.handle(side, work, now, sink);
     };
     if let Some(class) = class {
-        sink.counters.class_frames[side].count(class);
+        sink.counters.class_frames[side].count(class, frames);
         return shard.handle(side, work, now, sink);
     }
     let [released, dropped] = [total_released(sink.counters), total_dropped(sink.counters)];

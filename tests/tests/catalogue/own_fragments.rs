@@ -1,8 +1,8 @@
 //! Cases 72 to 78, 85 and 87: fragments, extension headers, tags, jumbo frames, options.
 
 use colo_tests::case::{
-    Case, IpVersion, Ns, Outcome, Side, Time as _, content, cut, on_both, piece, seg, tagged, udp,
-    with_extensions, with_options,
+    Case, IpVersion, Ns, Outcome, Side, Time as _, content, cut, listener_report, neighbour_advertisement,
+    on_both, piece, seg, tagged, udp, with_extensions, with_options,
 };
 
 const P: Side = Side::Primary;
@@ -117,6 +117,44 @@ fn case_73_fragments_overlap() {
         (0..3).for_each(|frame| _ = outcome.dropped(frame, 12.ms(), "pass"));
         outcome.dropped(3, 13.ms(), "pass");
     });
+}
+
+#[test]
+fn case_73_fragments_that_overlap_are_held_where_malformed_frames_are() {
+    on_both(|mut case| {
+        let whole = datagram(&mut case, 2_000);
+        let of = |from, to| piece(&whole, 7, from, to);
+        let (pieces, other) = ([of(0, 800), of(1_600, 2_008), of(792, 1_600), of(800, 1_600)], of(0, 80));
+        let case = send(case.set("class.malformed", "hold"), P, 1.ms(), &pieces[..2], 0);
+        // A frame of its own, and held before those, though it came later than the first of them.
+        let case = send(case.frame_at(P, 2.ms(), &other[..60], 0), P, 3.ms(), &pieces[2..], 0);
+        let outcome = send(case, S, 10.ms(), &pieces, 0).run();
+        outcome.timeout(401.ms()).detail("primary_frame", 0).detail("waits_for", "checkpoint");
+        all_released(&outcome, 0..5, 406.ms(), "flush");
+        (0..3).for_each(|frame| _ = outcome.dropped(frame, 12.ms(), "pass"));
+        outcome.dropped(3, 13.ms(), "pass");
+    });
+}
+
+#[test]
+fn case_80_a_class_in_fragments_goes_by_its_policy() {
+    for (key, ip, class) in [
+        ("class.nd", IpVersion::V6, neighbour_advertisement as fn(u8) -> _),
+        ("class.mld", IpVersion::V6, listener_report),
+    ] {
+        let mut case = Case::new(ip);
+        let [one, other] = [1, 2].map(|number| case.frame(P, class(number)));
+        let cut = |frame: &[u8]| cut(frame, 7, &[24]);
+        let passes = send(case.clone(), P, 1.ms(), &cut(&one), 0).run();
+        all_released(passes.quiet(), 0..2, 2.ms(), "pass");
+        let case = case.set(key, "compare");
+        let case =
+            |secondary: &[u8]| send(case.clone(), P, 1.ms(), &cut(&one), 0).frame_at(S, 3.ms(), secondary, 0);
+        all_released(case(&one).run().quiet(), 0..2, 3.ms(), "matched");
+        let differs = case(&other).run();
+        differs.mismatch(23.ms(), "datagram");
+        all_released(&differs, 0..2, 28.ms(), "flush");
+    }
 }
 
 #[test]
