@@ -33,10 +33,9 @@ pub(crate) fn fragment_settings(settings: &Settings) -> FragmentSettings {
 
 /// What is compared and what is not.
 pub(crate) fn rule_set(settings: &Settings) -> RuleSet {
-    let policy = &settings.policy;
+    let (policy, compare) = (&settings.policy, compare_settings(settings));
     // The number of rules was checked when they were read.
-    RuleSet::new(compare_settings(settings), policy.classes, policy.rules.clone())
-        .unwrap_or_else(|_| RuleSet::empty(compare_settings(settings)))
+    RuleSet::new(compare, policy.classes, policy.rules.clone()).unwrap_or_else(|_| RuleSet::empty(compare))
 }
 
 /// When checkpoints are asked for.
