@@ -116,8 +116,65 @@ fn every_test_stands_in_the_row_of_its_number() {
     assert!(rows_seen.into_iter().eq(CASES), "the table has a row for every number");
 }
 
+/// Names of tests in the specification: all that looks like one behind "Tests:".
+fn promised(text: &str) -> Vec<(u32, Vec<String>)> {
+    let mut promises: Vec<(u32, Vec<String>)> = Vec::new();
+    for paragraph in text.split("\n\n") {
+        if let Some(number) = paragraph
+            .strip_prefix("**")
+            .and_then(|rest| rest.split_once(". "))
+            .and_then(|(n, _)| n.parse().ok())
+        {
+            promises.push((number, Vec::new()));
+        } else if let (Some(tests), Some((_, names))) =
+            (paragraph.strip_prefix("Tests: "), promises.last_mut())
+        {
+            let words = tests.split('`').skip(1).step_by(2);
+            names.extend(words.filter(|word| !word.contains(['/', ' '])).map(str::to_owned));
+        }
+    }
+    promises
+}
+
+/// Every Rust file of the workspace's packages.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the tree") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.ends_with("target") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_promise_of_the_specification_names_tests_that_exist() {
+    let mut files = Vec::new();
+    for package in ["engine", "pmd-tap", "tests"] {
+        sources(&root().join(package), &mut files);
+    }
+    let mut known = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).expect("a source file");
+        // Generated tests stand in a macro, deeper than others.
+        known.extend(test_names(&text.replace("    #[test]", "#[test]")));
+    }
+    let specification =
+        std::fs::read_to_string(root().join("docs/SPECIFICATION.md")).expect("the document is there");
+    let promises = promised(&specification);
+    assert!(promises.iter().map(|(number, _)| *number).eq(1..=16), "numbered from 1 to 16");
+    for (number, tests) in promises {
+        assert!(!tests.is_empty(), "promise {number} names no test");
+        let gone: Vec<_> = tests.iter().filter(|name| !known.contains(*name)).collect();
+        assert!(gone.is_empty(), "promise {number} names tests that are not there: {gone:?}");
+    }
+}
+
 #[test]
 fn the_checks_can_fail() {
+    let text = "**7. It is so.** Always.\n\nTests: `a_b`,\n`c`; counted by `bench/x`.\n\n**8. Also.**\n";
+    assert_eq!(promised(text), [(7, vec!["a_b".to_owned(), "c".to_owned()]), (8, vec![])]);
     let text = "#[test]\nfn case_07_a() {}\nfn case_08_helper() {}\n#[test]\n#[ignore = \"slow\"]\nfn case_09_b() {}\n";
     assert_eq!(test_names(text), ["case_07_a"]);
     assert_eq!(test_names("    #[test]\n    #[should_panic]\n    fn case_1_x() {}\n"), ["case_1_x"]);

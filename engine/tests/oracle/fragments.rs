@@ -19,16 +19,26 @@ fn word(frame: &[u8], at: usize) -> usize {
     usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]))
 }
 
-/// A frame in two or three fragments, padding left behind; whole if it is too short for that.
+/// A frame in two or three fragments, padding left behind; whole if it is too short for that or not
+/// TCP or UDP right behind an IP header.
 /// Also which of them has the transport header.
 fn cut(frame: &[u8], identification: usize, seed: u32) -> (Vec<Vec<u8>>, usize) {
+    if frame.len() < ETHERNET + 40 {
+        return (vec![frame.to_vec()], 0);
+    }
     let v4 = frame[ETHERNET] >> 4 == 4;
     let headers = ETHERNET + if v4 { 20 } else { 40 };
     let end = if v4 { ETHERNET + word(frame, ETHERNET + 2) } else { headers + word(frame, ETHERNET + 4) };
+    let protocol = frame[if v4 { ETHERNET + 9 } else { ETHERNET + 6 }];
+    let usual = (if v4 { frame[12..15] == [8, 0, 0x45] } else { frame[12..14] == [0x86, 0xdd] })
+        && [6, 17].contains(&protocol)
+        && (headers + 13..=frame.len()).contains(&end);
+    if !usual {
+        return (vec![frame.to_vec()], 0);
+    }
     let (head, payload) = (&frame[..headers], &frame[headers..end]);
-    let tcp = frame[if v4 { ETHERNET + 9 } else { ETHERNET + 6 }] == 6;
     // A first fragment without all of its TCP header says nothing (RFC 1858): such are not compared.
-    let first = if tcp { usize::from(payload[12] >> 4).div_ceil(2) * 8 } else { 8 };
+    let first = if protocol == 6 { usize::from(payload[12] >> 4).div_ceil(2) * 8 } else { 8 };
     let room = payload.len().saturating_sub(first + 1) / 8;
     if seed.is_multiple_of(3) || payload.len() <= first {
         return (vec![frame.to_vec()], 0);
@@ -66,14 +76,14 @@ fn cut(frame: &[u8], identification: usize, seed: u32) -> (Vec<Vec<u8>>, usize) 
 }
 
 /// The fragments that a frame became.
-struct Parts {
+pub(crate) struct Parts {
     frames: std::ops::Range<usize>,
     /// The one with the transport header.
     head: usize,
 }
 
 /// All frames cut, and the fragments that each became.
-fn cut_all(whole: &Frames, seeds: &[u32]) -> (Frames, Vec<Parts>) {
+pub(crate) fn cut_all(whole: &Frames, seeds: &[u32]) -> (Frames, Vec<Parts>) {
     let (mut frames, mut parts) = (Frames::new(), Vec::new());
     for (index, (at_ns, frame)) in whole.iter().enumerate() {
         let start = frames.len();

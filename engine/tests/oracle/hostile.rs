@@ -20,10 +20,10 @@ const BASE: u32 = u32::MAX - 20;
 const LARGEST_WINDOW: i32 = (1 << 30) + (1 << 16);
 
 #[derive(Clone)]
-struct Made {
-    side: Side,
-    gap_us: u64,
-    bytes: Vec<u8>,
+pub(crate) struct Made {
+    pub(crate) side: Side,
+    pub(crate) gap_us: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl fmt::Debug for Made {
@@ -89,7 +89,7 @@ fn mutated(frame: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u
     })
 }
 
-fn made() -> impl Strategy<Value = Made> {
+pub(crate) fn made() -> impl Strategy<Value = Made> {
     let side = prop_oneof![Just(Side::Primary), Just(Side::Secondary)];
     let gap_us = prop_oneof![3 => Just(1_u64), 10 => 1_u64..2_000, 1 => 1_u64..300_000];
     let bytes = prop_oneof![
@@ -123,7 +123,7 @@ fn bounds() -> impl Strategy<Value = VirtualSettings> {
     })
 }
 
-fn times(traffic: &[Made]) -> Vec<u64> {
+pub(crate) fn times(traffic: &[Made]) -> Vec<u64> {
     let gaps = traffic.iter().map(|made| made.gap_us * 1000);
     gaps.scan(0, |now, gap| {
         *now += gap;

@@ -11,4 +11,5 @@ mod hostile;
 mod interleavings;
 mod reference;
 mod regressions;
+mod repeatable;
 mod traffic;
