@@ -206,6 +206,13 @@ impl Input {
         self.marked.contains(&epoch)
     }
 
+    /// The last epoch whose end some shard was told: what is received now belongs to the next.
+    pub fn last_marked(&self) -> u32 {
+        // Epochs count up by one, so they differ by one at most.
+        let first = self.marked.first().copied().unwrap_or(0);
+        self.marked.iter().copied().find(|marked| *marked == first.wrapping_add(1)).unwrap_or(first)
+    }
+
     /// Counts a burst of the old epoch; whether there were so many that this must be the end.
     pub fn count_drained(&mut self, most: usize) -> bool {
         self.drained += 1;

@@ -105,14 +105,19 @@ impl Control {
     pub(super) fn run(mut self) {
         while !self.shared.is_stopping() {
             let now = self.shared.clock.now();
-            self.counters().beats += 1;
-            self.heed_links(now);
-            self.heed_causes(now);
-            self.poll_lifecycle(now);
-            self.poll_phase(now);
+            self.turn(now);
             self.wait();
         }
         self.shared.control_ends();
+    }
+
+    /// One round: what was told, what is due.
+    pub(super) fn turn(&mut self, now: Nanos) {
+        self.counters().beats += 1;
+        self.heed_links(now);
+        self.heed_causes(now);
+        self.poll_lifecycle(now);
+        self.poll_phase(now);
     }
 
     fn counters(&self) -> std::sync::MutexGuard<'_, ControlCounters> {

@@ -78,7 +78,11 @@ pub(super) struct Env<'a> {
     feeds: Vec<Feed<'a>>,
 }
 
-impl Env<'_> {
+impl<'a> Env<'a> {
+    pub(super) fn new(shared: &'a Shared, rings: &'a Rings, core: usize) -> Self {
+        Self { shared, rings, lanes: rings.lanes(core), feeds: rings.feeds(core) }
+    }
+
     fn wake(&self, core: usize) {
         if let Some(waker) = self.shared.cores.get(core) {
             waker.wake();
@@ -94,7 +98,7 @@ impl Env<'_> {
 
 /// What an iteration came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     Work,
     Nothing,
 }
@@ -110,7 +114,7 @@ impl Found {
 impl Core {
     /// Runs until the engine is stopped and what has left is out.
     pub(super) fn run(mut self, shared: &Shared, rings: &Rings) {
-        let env = Env { shared, rings, lanes: rings.lanes(self.index), feeds: rings.feeds(self.index) };
+        let env = Env::new(shared, rings, self.index);
         let mut rest = Rest::new(self.poll);
         let mut publish = Publisher::default();
         let mut ending = Ending::default();
@@ -144,7 +148,7 @@ impl Core {
     }
 
     /// One iteration: a burst of each input, what is in the rings, timers, the output.
-    fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
+    pub(super) fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
         let mut found = Found::Nothing;
         found.note(self.poll_rules(now, env));
         for input in 0..self.inputs.len() {

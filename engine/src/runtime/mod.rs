@@ -11,6 +11,7 @@ mod scrape;
 mod shared;
 mod sink;
 mod sleep;
+mod stepped;
 mod sync;
 mod wake;
 
@@ -42,6 +43,7 @@ use shared::Shared;
 
 pub use rules::Reload;
 pub use shared::PortRole;
+pub use stepped::{Epochs, SteppedEngine, SteppedSettings};
 
 /// Frames that are on their way, not held: rings, bursts, the output's hands.
 const FRAMES_UNDER_WAY: usize = 8192;
@@ -94,18 +96,18 @@ impl Engine {
         ports: EnginePorts,
         backend: Box<dyn Backend>,
     ) -> Result<Self, EngineError> {
-        let workers = settings.runtime.workers.max(1);
-        let plan = match settings.runtime.run_mode {
-            RunMode::Workers => Plan::workers(workers),
-            RunMode::Pipeline => Plan::pipeline(workers),
-        };
+        let plan = plan(settings);
         let failed = |what| move |source| EngineError::Start { what, source };
         let shared = Shared::new(Clock::start(), plan.cores(), 2, plan.shards, rule_set(settings))
             .map_err(failed("wake-ups"))?;
         let shared = Arc::new(shared);
         let diverged = DivergedThread::start(&settings.diverged, plan.shards, &shared.clock)?;
-        let exchange = diverged.as_ref().map(DivergedThread::exchange);
-        let cores = build_cores(settings, &plan, ports, exchange.as_ref())?;
+        let parts = Parts {
+            hasher: FlowHasher::random(),
+            frames_under_way: FRAMES_UNDER_WAY,
+            exchange: diverged.as_ref().map(DivergedThread::exchange),
+        };
+        let cores = build_cores(settings, &plan, ports, &parts)?;
         let rings = Arc::new(Rings::new(plan));
         let counters = Arc::new(Mutex::new(ControlCounters::default()));
         let scrape = Arc::new(Scrape {
@@ -214,19 +216,37 @@ fn pins(cores: &[usize]) -> Vec<core_affinity::CoreId> {
     cores.iter().map(|&id| core_affinity::CoreId { id }).collect()
 }
 
+/// Who works on what.
+fn plan(settings: &Settings) -> Plan {
+    let workers = settings.runtime.workers.max(1);
+    match settings.runtime.run_mode {
+        RunMode::Workers => Plan::workers(workers),
+        RunMode::Pipeline => Plan::pipeline(workers),
+    }
+}
+
+/// What all cores of a plan are made with.
+struct Parts {
+    hasher: FlowHasher,
+    /// Frames of a side that are received and not held, at most.
+    frames_under_way: usize,
+    exchange: Option<Arc<Exchange>>,
+}
+
 /// Makes the cores of a plan, each with what it works on.
 fn build_cores(
     settings: &Settings,
     plan: &Plan,
     ports: EnginePorts,
-    exchange: Option<&Arc<Exchange>>,
+    parts: &Parts,
 ) -> Result<Vec<Core>, EngineError> {
-    let hasher = FlowHasher::random();
     let whole = shard_settings(settings);
     // A shard may get more than its share of the frames, hardly of the connections.
     let share = ShardSettings { max_connections: whole.max_connections.div_ceil(plan.shards), ..whole };
-    let pool =
-        PoolSettings::for_frames(whole.max_held_frames + FRAMES_UNDER_WAY, settings.limits.max_gso_frames);
+    let pool = PoolSettings::for_frames(
+        whole.max_held_frames + parts.frames_under_way,
+        settings.limits.max_gso_frames,
+    );
     let mut inputs = BySide {
         primary: Some((ports.primary, FramePool::new(pool)?)),
         secondary: Some((ports.secondary, FramePool::new(pool)?)),
@@ -243,7 +263,7 @@ fn build_cores(
                     side,
                     port,
                     pool,
-                    hasher.clone(),
+                    parts.hasher.clone(),
                     whole.max_held_frames,
                     plan.shards,
                     fragment_settings(settings),
@@ -255,8 +275,8 @@ fn build_cores(
             index,
             inputs: own_inputs,
             seat: shard.map(|_| {
-                let mut shard = Shard::new(share, hasher.clone());
-                if let Some(exchange) = exchange {
+                let mut shard = Shard::new(share, parts.hasher.clone());
+                if let Some(exchange) = &parts.exchange {
                     shard.set_witness(Witness::new(Arc::clone(exchange)));
                 }
                 ShardSeat::new(shard, whole.tick)
