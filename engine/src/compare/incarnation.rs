@@ -65,6 +65,8 @@ pub(crate) struct Incarnation {
     /// The secondary's position at the last commit, and its ack then.
     committed: Option<SeqNumber>,
     committed_ack: Option<SeqNumber>,
+    /// What each side's SYN acknowledges: the client's number, the same for both sides of one life.
+    opening_ack: BySide<Option<SeqNumber>>,
     /// Acks of the secondary above `committed_ack` that the primary has not sent yet.
     acks_ahead: AcksAhead,
 }
@@ -83,6 +85,7 @@ impl Incarnation {
             contradiction: None,
             committed: None,
             committed_ack: None,
+            opening_ack: BySide::default(),
             acks_ahead: AcksAhead::default(),
         }
     }
@@ -115,15 +118,22 @@ impl Incarnation {
     }
 
     /// Whether a SYN of `side` with this number belongs to it.
-    pub(super) fn accepts_syn(&self, side: Side, seq: SeqNumber) -> bool {
-        let stream = &self.streams[side];
+    pub(super) fn accepts_syn(&self, side: Side, segment: &Segment) -> bool {
+        let (stream, seq) = (&self.streams[side], segment.seq);
+        // Answers to different SYNs of the client open different lives, whichever came first.
+        let client = segment.ack.zip(self.opening_ack[side.other()]).map(|(one, other)| one == other);
         match (side, stream.syn) {
             (_, Some(syn)) if syn == seq => true,
-            // After a checkpoint the secondary has the primary's numbers.
-            (Side::Secondary, _) if self.committed.is_some() => self.streams.primary.syn == Some(seq),
-            (Side::Primary, None) => stream.reach.is_none(),
+            // After a checkpoint the secondary has the primary's numbers, but for a SYN that was on its way.
+            (Side::Secondary, _) if self.committed.is_some() => {
+                self.streams.primary.syn == Some(seq) || client == Some(true)
+            }
+            (Side::Primary, None) => stream.reach.is_none() && client != Some(false),
             (Side::Secondary, None) => {
-                stream.reach.is_none() && self.secondary_first.is_none() && self.opened_by_syn()
+                stream.reach.is_none()
+                    && self.secondary_first.is_none()
+                    && self.opened_by_syn()
+                    && client != Some(false)
             }
             (_, Some(_)) => false,
         }
@@ -142,7 +152,12 @@ impl Incarnation {
     /// How far a secondary number is from where the secondary is in this life, in any space it may use.
     pub(super) fn secondary_distance(&self, seq: SeqNumber) -> u32 {
         let Some(reach) = self.streams.secondary.reach else {
-            return self.secondary_first.map_or(u32::MAX, |first| seq.distance(first));
+            return match (self.secondary_first, self.streams.secondary.syn) {
+                (Some(first), _) => seq.distance(first),
+                // It opened this life and a rewriter may count from anywhere: what is nowhere near another life is of this.
+                (None, Some(_)) => SEQUENCE_WINDOW,
+                (None, None) => u32::MAX,
+            };
         };
         let shifts = match self.mapping {
             Mapping::Unknown => [SeqShift::IDENTITY; 2],
@@ -160,6 +175,12 @@ impl Incarnation {
         self.streams.primary.start_at(segment.seq);
         if segment.flags.syn() {
             self.streams.primary.syn = Some(segment.seq);
+            self.opening_ack.primary = segment.ack;
+        }
+        // An early ack nowhere near the primary's answers another life's client: it may seem to be ahead of all of this.
+        let secondary = &mut self.streams.secondary;
+        if segment.ack.zip(secondary.ack).is_some_and(|(one, other)| one.distance(other) > SEQUENCE_WINDOW) {
+            secondary.ack = None;
         }
         self.origin = segment.seq + u32::from(segment.flags.syn());
         self.mark = self.origin;
@@ -171,6 +192,7 @@ impl Incarnation {
         let stream = &mut self.streams.secondary;
         if segment.flags.syn() {
             stream.syn.get_or_insert(segment.seq);
+            self.opening_ack.secondary = self.opening_ack.secondary.or(segment.ack);
         } else {
             self.secondary_first.get_or_insert(segment.seq);
         }
@@ -352,6 +374,12 @@ impl Incarnation {
         let below = self.start.is_some_and(|start| placed.range.start.is_before(start));
         let near = |reach: Reach| placed.range.start.distance(reach.next) <= LARGEST_WINDOW;
         placed.range.is_empty() || (!below && self.streams.primary.reach.is_some_and(near))
+    }
+
+    /// Whether a primary segment lies farther from the stream than any window reaches.
+    pub(super) fn is_elsewhere(&self, placed: &Placed) -> bool {
+        let far = |reach: Reach| placed.range.start.distance(reach.top) > LARGEST_WINDOW;
+        self.streams.primary.reach.is_some_and(far)
     }
 
     /// Where a placed secondary segment stands to what was seen before.

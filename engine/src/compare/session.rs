@@ -41,6 +41,11 @@ impl<K: Sink> Session<'_, '_, K> {
             self.incarnation.open_primary(segment);
         }
         let mut placed = self.incarnation.place_primary(segment);
+        if !opens && self.incarnation.is_elsewhere(&placed) {
+            // Of a life that nobody knows: neither its bytes nor its ack say anything here.
+            self.flow.hold(self.cx, arrival, Content::Opaque);
+            return Ok(());
+        }
         self.read_urgent(&mut placed, segment, arrival.frame.ethernet());
         self.incarnation.note_primary_ack(&placed);
         let pure_ack = placed.is_pure_ack();

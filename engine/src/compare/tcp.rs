@@ -166,8 +166,8 @@ impl TcpState {
         let former = self.former.and_then(|index| Some((index, store.former.get(index)?)));
         if segment.flags.syn() {
             return match former {
-                _ if self.current.accepts_syn(side, segment.seq) => Some(Life::Current),
-                Some((index, former)) if former.accepts_syn(side, segment.seq) => Some(Life::Former(index)),
+                _ if self.current.accepts_syn(side, segment) => Some(Life::Current),
+                Some((index, former)) if former.accepts_syn(side, segment) => Some(Life::Former(index)),
                 _ => None,
             };
         }
