@@ -13,6 +13,7 @@ pub mod qemu_link;
 pub mod recording;
 pub mod replayed;
 pub mod rig;
+pub mod sim;
 pub mod sniff;
 pub mod traffic;
 pub mod wait;

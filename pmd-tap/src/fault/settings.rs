@@ -62,6 +62,11 @@ impl Default for FaultSettings {
 }
 
 impl FaultSettings {
+    /// No fault yet, and what will decide them.
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
     /// How often a fault happens.
     pub fn rate(&self, fault: Fault) -> Rate {
         self.rates[fault.index()]
