@@ -5,6 +5,8 @@ use super::{CaptureError, CapturedFrame, NANOS_PER_SECOND};
 
 /// The longest block whose content is read (Wireshark's limit): above it the file is corrupt. Others are passed over.
 const MAX_BLOCK_BYTES: u32 = 16 * 1024 * 1024;
+/// Most interfaces of a section. Files have a handful; a hostile one must not fill the memory with them.
+pub(super) const MAX_INTERFACES: usize = 65_536;
 /// Type, length, length again.
 const BLOCK_FRAME_BYTES: u32 = 12;
 
@@ -85,6 +87,10 @@ impl Sections {
                 INTERFACE => {
                     self.read_block(source, len, "an interface block")?;
                     let interface = self.interface(source)?;
+                    if self.interfaces.len() == MAX_INTERFACES {
+                        let sentence = format!("a section describes more than {MAX_INTERFACES} interfaces");
+                        return Err(source.corrupt(sentence));
+                    }
                     self.interfaces.push(interface);
                 }
                 ENHANCED_PACKET | OBSOLETE_PACKET | SIMPLE_PACKET => {

@@ -11,6 +11,7 @@ use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 use pcap_file::{DataLink, Endianness, TsResolution};
 use proptest::prelude::*;
 
+use super::pcapng::MAX_INTERFACES;
 use super::*;
 use crate::{Burst, FramePool, LinkEvent, MAX_FRAME_BYTES, Nanos, PoolSettings, Port, RxState};
 
@@ -238,6 +239,19 @@ fn pcapng_interfaces_have_their_own_time() {
             "C is corrupt after frame 7: a frame names interface 0, its section describes 0"
         );
     }
+}
+
+#[test]
+fn interfaces_are_bounded() {
+    let scratch = Scratch::new();
+    let mut file = Blocks::new(false);
+    (0..MAX_INTERFACES).for_each(|_| _ = file.interface(1, 0, &[]));
+    file.packet(6, u32::try_from(MAX_INTERFACES - 1).unwrap(), 1, b"of the last");
+    assert_eq!(scratch.good(&file.bytes).len(), 1);
+    file.interface(1, 0, &[]);
+    let (frames, sentence) = scratch.bad(&file.bytes);
+    assert_eq!(frames, 1);
+    assert_eq!(sentence, "C is corrupt after frame 1: a section describes more than 65536 interfaces");
 }
 
 #[test]
