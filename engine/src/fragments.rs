@@ -157,11 +157,14 @@ impl Reassembly {
         budget: Budget,
         pool: &mut FramePool,
     ) -> Option<(Frame, Packet)> {
-        if budget == Budget::Exhausted {
-            return self.refuse(index, frame, "max_held_frames");
-        }
-        if self.held() >= self.settings.max_fragments {
-            return self.refuse(index, frame, "max_fragments");
+        let short_of = match budget {
+            Budget::Exhausted => Some("max_held_frames"),
+            Budget::Room => (self.held() >= self.settings.max_fragments).then_some("max_fragments"),
+        };
+        if let Some(limit) = short_of {
+            // Its place counts, too, or after the commit another datagram's fragment would be taken for a sibling.
+            self.table.add(index, fragment);
+            return self.refuse(index, frame, limit);
         }
         if fragment.hides_its_header(frame.ethernet()) || self.table.add(index, fragment) == Fit::Misfit {
             return self.give_up(index, frame);

@@ -88,11 +88,15 @@ impl Rig {
 
     /// At so many milliseconds.
     fn send(&mut self, ms: u64, bytes: &[u8]) -> Option<(Frame, Packet)> {
+        self.send_with(ms, bytes, Budget::Room)
+    }
+
+    fn send_with(&mut self, ms: u64, bytes: &[u8], budget: Budget) -> Option<(Frame, Packet)> {
         let mut frame = self.pool.frame_from(bytes).unwrap();
         frame.stamp(Nanos(ms * 1_000_000), self.sent);
         self.sent += 1;
         let Packet::Fragment(fragment) = Packet::parse(bytes) else { panic!("no fragment: {bytes:02x?}") };
-        self.reassembly.receive(frame, &fragment, Budget::Room, &mut self.pool)
+        self.reassembly.receive(frame, &fragment, budget, &mut self.pool)
     }
 }
 
@@ -246,6 +250,24 @@ fn there_is_room_for_so_many() {
     assert_eq!(rig.reassembly.counts().refused, 4);
     assert_eq!(rig.reassembly.close(1, Nanos(5_000_000)).map(|(chain, _)| chain.stands_for()), Some(3));
     drop(chain);
+}
+
+#[test]
+fn what_was_refused_is_no_place_for_a_sibling() {
+    let whole = whole(Ip::V4, 300);
+    let (first, second) = (piece(Ip::V4, &whole, 0, 80, true, 7), piece(Ip::V4, &whole, 80, 160, true, 7));
+    for exhausted in [Budget::Exhausted, Budget::Room] {
+        let mut rig = Rig::new(1);
+        let refused = if exhausted == Budget::Exhausted {
+            rig.send_with(0, &first, exhausted)
+        } else {
+            assert!(rig.send(0, &second).is_none());
+            rig.send(0, &first)
+        };
+        assert_eq!(refused.map(|(_, packet)| packet), Some(Packet::Stray(Stray::OverBudget)));
+        assert!(rig.reassembly.close(1, Nanos(1_000_000)).is_none(), "nothing waits");
+        assert!(rig.send(2, &first).is_none(), "it came before, so this is a new datagram's");
+    }
 }
 
 /// The bytes of one datagram, as they came.
