@@ -2,6 +2,7 @@
 //! the bytes say. [`witness`] judges what it decides. It does not compare verdicts with a model: that is the oracle of
 //! the engine's own tests.
 
+mod clamp;
 mod made;
 mod witness;
 
@@ -12,6 +13,7 @@ use colo_engine::compare::{AckPolicy, CompareSettings, SecondarySequence};
 use colo_engine::flow::FlowHasher;
 use colo_engine::shard::{Budget, Flushed, Shard, ShardSettings, Work};
 use colo_engine::side::Side;
+use colo_engine::wire::Packet;
 use pmd_tap::{FramePool, Nanos, PoolSettings};
 
 use super::bytes::Bytes;
@@ -118,6 +120,10 @@ impl Bench<'_> {
     fn handle(&mut self, side: Side, bytes: &[u8]) {
         let full = self.shard.held_frames(side) >= self.most;
         if full && side == Side::Primary {
+            return;
+        }
+        // Fragments end at their input, and have a target of their own.
+        if let Packet::Fragment(_) = Packet::parse(bytes) {
             return;
         }
         let Some(mut frame) = self.pool.frame_from(bytes) else { return };

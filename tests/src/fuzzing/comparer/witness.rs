@@ -1,15 +1,16 @@
 //! Watches a shard: what came, what was decided, and whether it may be so. The rules are weaker than the comparer's,
 //! but they hold whatever both guests send: a frame is decided about once, flows keep their order, nothing leaves as
-//! matched that the secondary did not send, and nothing waits in silence.
+//! matched that the secondary did not send, no window is larger than the secondary's, and nothing waits in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use colo_engine::flow::Selector;
 use colo_engine::side::{BySide, Side};
 use colo_engine::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 use colo_engine::wire::{Packet, Segment, SeqNumber};
 use pmd_tap::{Frame, FramePool, Nanos};
+
+use super::clamp;
 
 /// RFC 7323 section 2.2, and room for a segment.
 const LARGEST_WINDOW: i32 = (1 << 30) + (1 << 16);
@@ -42,6 +43,10 @@ struct Known {
     secondary_bytes: BTreeMap<u32, BTreeSet<u8>>,
     secondary_acks: Vec<SeqNumber>,
     primary_acks: Vec<SeqNumber>,
+    /// Right edges of windows, as far as nobody may scale them.
+    secondary_edges: Vec<SeqNumber>,
+    primary_edges: Vec<SeqNumber>,
+    scaled: bool,
     /// Positions that have left, and places below which the engine judges by position alone.
     released: BTreeSet<u32>,
     floors: Vec<SeqNumber>,
@@ -64,6 +69,8 @@ pub(super) struct Witness {
     /// Causes of this epoch.
     asked: usize,
     flushing: bool,
+    /// The frame that leaves next has a lower window than it came with.
+    clamped: bool,
 }
 
 impl Witness {
@@ -75,6 +82,7 @@ impl Witness {
             done: Vec::new(),
             asked: 0,
             flushing: false,
+            clamped: false,
         }
     }
 
@@ -84,7 +92,7 @@ impl Witness {
         if let Some(flow) = packet.flow() {
             let known = self.flows.entry(flow.to_string()).or_default();
             match (side, &packet) {
-                (Side::Primary, Packet::Tcp(_, segment)) => known.primary_sends(segment),
+                (Side::Primary, Packet::Tcp(_, segment)) => known.primary_sends(segment, bytes),
                 (Side::Secondary, Packet::Tcp(_, segment)) => known.secondary_sends(segment, bytes),
                 (Side::Secondary, Packet::Datagram(_, extent)) => {
                     *known.datagrams.entry(extent.of(bytes).to_vec()).or_default() += 1;
@@ -112,6 +120,7 @@ impl Witness {
         self.flushing = true;
         for known in self.flows.values_mut() {
             known.secondary_acks.extend_from_slice(&known.primary_acks);
+            known.secondary_edges.extend_from_slice(&known.primary_edges);
             known.floors.extend_from_slice(&known.primary_ends);
         }
     }
@@ -141,7 +150,12 @@ impl Witness {
         let arrived = &mut self.came[side][number];
         assert!(!arrived.decided, "{side} frame {number} was decided about twice");
         assert_eq!(frame.arrival(), arrived.at);
-        assert_eq!(frame.ethernet(), arrived.bytes, "{side} frame {number} was changed");
+        if std::mem::take(&mut self.clamped) {
+            assert_eq!(side, Side::Primary);
+            arrived.packet = clamp::judge(&arrived.packet, &arrived.bytes, frame.ethernet());
+        } else {
+            assert_eq!(frame.ethernet(), arrived.bytes, "{side} frame {number} was changed");
+        }
         arrived.decided = true;
         number
     }
@@ -158,9 +172,7 @@ impl Witness {
         assert!(last.is_none_or(|last| last < ordinal), "frame {number} leaves after {last:?} of {flow}");
         match packet {
             Packet::Tcp(_, segment) => known.judge_segment(segment, bytes, why, self.rules),
-            Packet::Datagram(_, extent)
-                if why == Release::Matched && flow.selector() != Selector::Fragment =>
-            {
+            Packet::Datagram(_, extent) if why == Release::Matched => {
                 let left = known.datagrams.get_mut(extent.of(bytes)).filter(|left| **left > 0);
                 *left.unwrap_or_else(|| panic!("datagram {number} leaves without a partner")) -= 1;
             }
@@ -171,6 +183,10 @@ impl Witness {
 
 impl Sink for Witness {
     fn release(&mut self, frame: Frame, why: Release) {
+        assert!(
+            !self.clamped || matches!(why, Release::Matched | Release::Ack),
+            "{why:?} with a lower window"
+        );
         let number = self.decide(Side::Primary, &frame);
         self.judge(number, why);
         self.done.push(frame);
@@ -182,6 +198,10 @@ impl Sink for Witness {
         assert_eq!(why == Discard::Pass, !is_compared, "secondary frame {number}: {why:?}");
         assert_eq!(why == Discard::Flush, self.flushing, "secondary frame {number}: {why:?}");
         self.done.push(frame);
+    }
+
+    fn note_clamped(&mut self) {
+        assert!(!std::mem::replace(&mut self.clamped, true), "said twice of one frame");
     }
 
     fn ask(&mut self, cause: Cause) {
@@ -200,8 +220,10 @@ impl Sink for Witness {
 }
 
 impl Known {
-    fn primary_sends(&mut self, segment: &Segment) {
+    fn primary_sends(&mut self, segment: &Segment, bytes: &[u8]) {
         self.primary_acks.extend(segment.ack);
+        self.primary_edges.extend(edge_of(segment));
+        self.scaled |= may_scale(segment, bytes);
         if segment.flags.syn() || self.floors.is_empty() {
             self.floors.push(segment.seq);
         }
@@ -210,6 +232,8 @@ impl Known {
 
     fn secondary_sends(&mut self, segment: &Segment, bytes: &[u8]) {
         self.secondary_acks.extend(segment.ack);
+        self.secondary_edges.extend(edge_of(segment));
+        self.scaled |= may_scale(segment, bytes);
         self.bytes_with_syn |= segment.flags.syn() && segment.payload.len > 0;
         for (at, byte) in (0_u32..).zip(segment.payload.of(bytes)) {
             self.secondary_bytes.entry((segment.seq + at).0).or_default().insert(*byte);
@@ -221,6 +245,13 @@ impl Known {
             assert!(
                 self.secondary_acks.iter().any(|acked| !acked.is_before(ack)),
                 "{segment:?} acks too much"
+            );
+        }
+        let judged = rules.both_acks && why != Release::Flush && !self.scaled && !segment.flags.rst();
+        if let (true, Some(edge)) = (judged, edge_of(segment)) {
+            assert!(
+                self.secondary_edges.iter().any(|offered| !offered.is_before(edge)),
+                "{segment:?} offers too much"
             );
         }
         let start = segment.seq + u32::from(segment.flags.syn());
@@ -243,4 +274,20 @@ impl Known {
             self.released.insert((segment.seq + step).0);
         }
     }
+}
+
+/// Right edge of a window that is not scaled; a reset has none.
+fn edge_of(segment: &Segment) -> Option<SeqNumber> {
+    segment.ack.map(|ack| if segment.flags.rst() { ack } else { ack + u32::from(segment.window) })
+}
+
+/// Whether it is a SYN that may have options: one of them may be the window scale. Where the header starts is not known
+/// here, but where it ends is, and that a data offset stands in it.
+fn may_scale(segment: &Segment, bytes: &[u8]) -> bool {
+    let end = usize::try_from(segment.payload.offset).expect("an index");
+    let has_length = |words: usize| {
+        let offset = end.checked_sub(words * 4).and_then(|start| bytes.get(start + 12));
+        offset.is_some_and(|offset| usize::from(offset >> 4) == words)
+    };
+    segment.flags.syn() && (6..=15).any(has_length)
 }
