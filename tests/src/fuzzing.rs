@@ -7,6 +7,7 @@ mod captures;
 mod chardev;
 mod comparer;
 mod config;
+mod fragments;
 mod scratch;
 mod seeds;
 mod wire;
@@ -15,6 +16,7 @@ pub use captures::captures;
 pub use chardev::chardev;
 pub use comparer::comparer;
 pub use config::config;
+pub use fragments::fragments;
 pub use seeds::seeds;
 pub use wire::wire;
 
@@ -27,5 +29,6 @@ pub const TARGETS: &[Target] = &[
     ("chardev", chardev),
     ("comparer", comparer),
     ("config", config),
+    ("fragments", fragments),
     ("wire", wire),
 ];

@@ -12,6 +12,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "chardev" => chardev(),
         "comparer" => comparer(),
         "config" => config(),
+        "fragments" => fragments(),
         "wire" => frames(),
         _ => Vec::new(),
     }
@@ -185,6 +186,33 @@ fn comparer() -> Vec<(String, Vec<u8>)> {
         seeds.iter().map(move |(name, operations)| {
             (format!("{name}-{:02x}{:02x}", settings[0], settings[1]), [&settings[..], operations].concat())
         })
+    });
+    cases.collect()
+}
+
+/// Operations of the fragments target: whole datagrams in pieces, what does not fit, time, commits, too many.
+fn fragments() -> Vec<(String, Vec<u8>)> {
+    let piece = |which: u8, more: u8, at: u8, eights: u8| vec![0, which | more << 7, at, 0, eights];
+    let cut = |which: u8, pieces: u8| vec![0x60, which, 40, 3, pieces << 3 | 3, 5, 12, 30];
+    let [again, change, later, much_later, due, commit] = [0x80, 0x81, 0xa5, 0xb8, 0xc0, 0xe0];
+    let seeds: [(&str, Vec<u8>); 8] = [
+        ("cut", (0..8).flat_map(|which| cut(which, which)).collect()),
+        ("backwards", (0..8).flat_map(|which| cut(which | 0x80, 1)).collect()),
+        ("overlap", [piece(0, 1, 0, 10), piece(0, 1, 9, 4), piece(0, 0, 13, 2)].concat()),
+        (
+            "twice",
+            [piece(5, 1, 0, 10), vec![again], piece(5, 1, 10, 4), vec![much_later], cut(5, 0)].concat(),
+        ),
+        ("two-ends", [piece(2, 0, 20, 4), piece(2, 0, 30, 4), vec![change, 20, 8, 0]].concat()),
+        ("late", [piece(1, 1, 0, 9), vec![later, due, commit], piece(1, 0, 9, 9), cut(1, 2)].concat()),
+        ("too-long", vec![0, 0x80, 0, 3, 250, 0, 0, 0xff, 5, 200, 0, 4, 0xfe, 4, 9]),
+        ("full", (0..40).flat_map(|at| piece(at & 7, 1, at, 1)).chain(vec![commit]).collect()),
+    ];
+    let bounds = [1, 3, 7];
+    let cases = bounds.iter().flat_map(|most| {
+        seeds
+            .iter()
+            .map(move |(name, operations)| (format!("{name}-{most}"), [&[*most], &operations[..]].concat()))
     });
     cases.collect()
 }
