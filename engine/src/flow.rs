@@ -4,7 +4,11 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::wire::Class;
+mod tunnel;
+
+pub use tunnel::Tunnel;
+
+use crate::wire::{Class, Tunnels};
 
 /// Source and destination address of a packet. Both guests send in the same direction, so a flow has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,16 @@ impl VlanTags {
         };
         *free = (control & 0x0fff) + 1;
         true
+    }
+
+    /// Half a word.
+    #[inline(always)]
+    fn word(self) -> u64 {
+        u64::from(self.tags[0]) << 16 | u64::from(self.tags[1])
+    }
+
+    fn from_word(word: u64) -> Self {
+        Self { tags: [word >> 16, word].map(|tag| u16::try_from(tag & 0xffff).unwrap_or(0)) }
     }
 
     /// The identifiers, outermost first.
@@ -98,13 +112,23 @@ impl Selector {
 ///
 /// Packed into words: a key is written, moved, hashed and compared for every frame, and fields of mixed size that are
 /// written one by one and moved by the vector stall the processor (no store forwarding).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Eq)]
 pub struct FlowKey {
     /// IPv4: both in the first word. IPv6: two words each.
     addresses: [u64; 4],
     /// The selector's word, the protocol from bit 48 on, and bit 56 for IPv6.
     selector: u64,
-    vlan: VlanTags,
+    /// What the packet travels in: the tag stack, or the tunnel.
+    around: u64,
+}
+
+impl PartialEq for FlowKey {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        // As a rule all of it is equal: one branch instead of two.
+        let rest = (self.selector ^ other.selector) | (self.around ^ other.around);
+        self.addresses == other.addresses && rest == 0
+    }
 }
 
 const PROTOCOL_BIT: u32 = 48;
@@ -126,12 +150,12 @@ impl FlowKey {
         match addresses {
             Addresses::V4 { source, destination } => {
                 let word = u64::from(source) << 32 | u64::from(destination);
-                Self { addresses: [word, 0, 0, 0], selector, vlan }
+                Self { addresses: [word, 0, 0, 0], selector, around: vlan.word() }
             }
             Addresses::V6 { source, destination } => {
                 let [source, destination] = [halves(source), halves(destination)];
                 let addresses = [source[0], source[1], destination[0], destination[1]];
-                Self { addresses, selector: selector | IPV6, vlan }
+                Self { addresses, selector: selector | IPV6, around: vlan.word() }
             }
         }
     }
@@ -149,7 +173,7 @@ impl FlowKey {
         let source = word(source) | u64::from(ethertype) << 48;
         // The hash covers all four words only with this bit.
         let selector = u64::from(NOT_IP) << PROTOCOL_BIT | IPV6 | LINK;
-        Self { addresses: [source, word(destination), 0, 0], selector, vlan }.in_class(class)
+        Self { addresses: [source, word(destination), 0, 0], selector, around: vlan.word() }.in_class(class)
     }
 
     /// The same, as the flow of a class of frames.
@@ -194,9 +218,12 @@ impl FlowKey {
         Addresses::V4 { source, destination }
     }
 
-    /// Tag stack.
+    /// Tag stack; none of a flow in a tunnel.
     pub fn vlan(&self) -> VlanTags {
-        self.vlan
+        match self.tunnel() {
+            None => VlanTags::from_word(self.around),
+            Some(_) => VlanTags::default(),
+        }
     }
 
     /// IP protocol number.
@@ -240,9 +267,13 @@ pub(crate) fn protocol_name(protocol: u8) -> Option<&'static str> {
 
 impl fmt::Display for FlowKey {
     /// `tcp 10.0.0.1:80 > 10.0.0.9:4242`, `tcp [fd00::1]:80 > [fd00::9]:4242`, `icmp 10.0.0.1 > 10.0.0.9 id 7`,
-    /// `proto 89 10.0.0.1 > 10.0.0.9`, `arp 52:54:00:00:00:01 > ff:ff:ff:ff:ff:ff`, with `vlan 7.9 ` in front when tagged.
+    /// `proto 89 10.0.0.1 > 10.0.0.9`, `arp 52:54:00:00:00:01 > ff:ff:ff:ff:ff:ff`, with `vlan 7.9 ` in front when tagged,
+    /// with `vxlan 42 `, `gre ` or `gre 42 ` when in a tunnel.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, identifier) in self.vlan.identifiers().enumerate() {
+        if let Some(tunnel) = self.tunnel() {
+            write!(f, "{tunnel} ")?;
+        }
+        for (place, identifier) in self.vlan().identifiers().enumerate() {
             write!(f, "{}{identifier}", if place == 0 { "vlan " } else { "." })?;
         }
         if self.vlan() != VlanTags::default() {
@@ -323,15 +354,18 @@ impl FlowHash {
 }
 
 /// Hashes flows with a key that is drawn at each start, so that a guest cannot aim at one shard or bucket.
+///
+/// It also knows whether a packet in a tunnel has a flow of its own, so that whoever hashes frames asks nobody else.
 #[derive(Clone, Debug)]
 pub struct FlowHasher {
     state: ahash::RandomState,
+    tunnels: Tunnels,
 }
 
 impl FlowHasher {
     /// With a fresh key.
     pub fn random() -> Self {
-        Self { state: ahash::RandomState::new() }
+        Self { state: ahash::RandomState::new(), tunnels: Tunnels::Opaque }
     }
 
     /// With a fixed key, so that a replay is the same each time.
@@ -343,7 +377,20 @@ impl FlowHasher {
     pub fn seeded(seed: u64) -> Self {
         Self {
             state: ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0x9e37_79b9_7f4a_7c15),
+            tunnels: Tunnels::Opaque,
         }
+    }
+
+    /// With the same key, and tunnels as they are wanted.
+    #[must_use]
+    pub fn with_tunnels(self, tunnels: Tunnels) -> Self {
+        Self { tunnels, ..self }
+    }
+
+    /// Whether it is asked what is in tunnels.
+    #[inline(always)]
+    pub fn tunnels(&self) -> Tunnels {
+        self.tunnels
     }
 
     /// The hash of a flow.
@@ -356,9 +403,8 @@ impl FlowHasher {
                 hasher.write_u64(*word);
             }
         }
-        // The protocol takes bits 48 to 56, the selector the lower 34: tags in the remaining bits, by rotation.
-        let tags = u64::from(key.vlan.tags[0]) << 13 ^ u64::from(key.vlan.tags[1]);
-        hasher.write_u64(key.selector ^ tags.rotate_left(35));
+        // The selector takes the lower 34 bits: tags, or what of a tunnel's digest stands in their place, go above them.
+        hasher.write_u64(key.selector ^ key.around.rotate_left(35));
         FlowHash(hasher.finish())
     }
 
@@ -401,10 +447,15 @@ mod tests {
     #[test]
     fn flows_are_written_as_people_write_them() {
         let ports = Selector::Ports { source: 80, destination: 4242 };
-        let mut key = v4(ports, 6);
+        let key = v4(ports, 6);
         assert_eq!(key.to_string(), "tcp 10.0.0.1:80 > 10.0.0.9:4242");
-        assert!(key.vlan.push(7) && key.vlan.push(9) && !key.vlan.push(1));
-        assert_eq!(key.to_string(), "vlan 7.9 tcp 10.0.0.1:80 > 10.0.0.9:4242");
+        let mut tags = VlanTags::default();
+        assert!(tags.push(7) && tags.push(4095) && !tags.push(1));
+        let key = FlowKey::new(key.addresses(), tags, 6, ports);
+        assert_eq!(
+            (key.to_string().as_str(), key.vlan()),
+            ("vlan 7.4095 tcp 10.0.0.1:80 > 10.0.0.9:4242", tags)
+        );
         let arp =
             FlowKey::of_link(Class::Arp, [0x52, 0x54, 0, 0, 0, 1], [255; 6], 0x0806, VlanTags::default());
         assert_eq!(arp.to_string(), "arp 52:54:00:00:00:01 > ff:ff:ff:ff:ff:ff");
@@ -427,8 +478,9 @@ mod tests {
     fn every_part_of_the_key_counts() {
         let hasher = FlowHasher::fixed();
         let base = v4(Selector::Ports { source: 80, destination: 4242 }, 6);
-        let mut tagged = base;
-        assert!(tagged.vlan.push(0));
+        let mut tags = VlanTags::default();
+        assert!(tags.push(0));
+        let tagged = FlowKey::new(base.addresses(), tags, 6, base.selector());
         let others = [
             tagged,
             FlowKey::new(base.addresses(), VlanTags::default(), 17, base.selector()),

@@ -205,7 +205,7 @@ impl Reassembly {
         newest.into_originals().for_each(|frame| whole.attach(frame));
         self.table.forget(index);
         self.counts.reassembled += 1;
-        let packet = match Packet::parse(whole.ethernet()) {
+        let packet = match Packet::parse(whole.ethernet()).in_tunnel(whole.ethernet(), &self.hasher) {
             // A fragment cut up once more: nobody sends that.
             Packet::Fragment(_) | Packet::Stray(_) => Packet::Class(Class::Malformed),
             packet => packet,

@@ -47,13 +47,15 @@ impl Work {
                 let hash = hasher.hash(&flow);
                 return hand_on(Self { frame, hash, packet: Packet::Tcp(flow, segment), budget });
             }
-            if let Some(payload) = plain.udp_payload() {
+            if let Some(payload) = plain.udp_payload()
+                && !plain.is_opened(hasher.tunnels())
+            {
                 let flow = plain.flow();
                 let hash = hasher.hash(&flow);
                 return hand_on(Self { frame, hash, packet: Packet::Datagram(flow, payload), budget });
             }
         }
-        let packet = Packet::parse_any(frame.ethernet()).with_class_flow(frame.ethernet());
+        let packet = Packet::received(frame.ethernet(), hasher);
         let hash = packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
         hand_on(Self { frame, hash, packet, budget });
     }

@@ -174,7 +174,7 @@ enum Stopped {
 impl VirtualTime {
     /// Everything empty, at time zero, with the same hash keys each time.
     pub fn new(settings: VirtualSettings) -> Result<Self, PoolError> {
-        let hasher = FlowHasher::fixed();
+        let hasher = FlowHasher::fixed().with_tunnels(settings.shard.compare.tunnels);
         let shards =
             (0..settings.shards.max(1)).map(|_| Shard::new(settings.shard, hasher.clone())).collect();
         // A few more than may be held: those that are being judged, and datagrams put together from two or more.
@@ -367,7 +367,7 @@ impl VirtualTime {
 
     /// A frame arrives.
     fn receive(&mut self, side: Side, bytes: Vec<u8>) {
-        let packet = Packet::parse(&bytes).with_class_flow(&bytes);
+        let packet = Packet::parse(&bytes).in_tunnel(&bytes, &self.hasher).with_class_flow(&bytes);
         // Of the whole frame: for want of room only its headers may be kept.
         let bad_checksum = self.settings.checksums == VerifyChecksums::Count && has_bad_checksum(&bytes);
         let hash = packet.flow().map(|flow| self.hasher.hash(flow)).unwrap_or_default();

@@ -151,6 +151,7 @@ impl DatagramState {
     }
 
     /// When the two oldest have differed long enough: `reorder_grace` after the later of them came.
+    #[inline(always)]
     pub(super) fn grace_ends_at(&self, flow: &Flow, cx: &Context<'_>) -> Nanos {
         let [Some(primary), Some(secondary)] = Side::BOTH.map(|side| flow.queues[side].head()) else {
             return Nanos::NEVER;

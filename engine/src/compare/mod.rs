@@ -31,7 +31,7 @@ use crate::policy::{Action, RuleIndex, Ruling};
 use crate::side::{BySide, Side};
 use crate::spans::Spans;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink, WaitsFor};
-use crate::wire::Packet;
+use crate::wire::{Packet, Tunnels};
 use crate::witness::Witness;
 
 use datagram::DatagramState;
@@ -84,6 +84,8 @@ pub struct CompareSettings {
     pub max_queue_size: u32,
     /// Header fields that do not count.
     pub ignored: IgnoredFields,
+    /// What a packet in a tunnel is. Who receives asks for it, not who compares.
+    pub tunnels: Tunnels,
 }
 
 impl Default for CompareSettings {
@@ -96,6 +98,7 @@ impl Default for CompareSettings {
             secondary_sequence: SecondarySequence::default(),
             max_queue_size: 1024,
             ignored: IgnoredFields::NONE,
+            tunnels: Tunnels::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::keys::Key;
 use super::value::{Shown, boolean, choice};
 use crate::policy::Action;
 use crate::rx::VerifyChecksums;
-use crate::wire::Class;
+use crate::wire::{Class, Tunnels};
 
 /// Words for what becomes of frames.
 pub(super) const ACTIONS: [(&str, Action); 3] =
@@ -14,6 +14,8 @@ const ACTIONS_OF_MALFORMED: [(&str, Action); 2] = [("pass", Action::Pass), ("hol
 
 const CHECKSUMS: [(&str, VerifyChecksums); 2] =
     [("off", VerifyChecksums::Off), ("count", VerifyChecksums::Count)];
+
+const TUNNELS: [(&str, Tunnels); 2] = [("opaque", Tunnels::Opaque), ("inner", Tunnels::Inner)];
 
 /// The row of a class.
 macro_rules! class {
@@ -29,7 +31,7 @@ macro_rules! class {
 }
 
 /// The keys, in the order `dump-config` prints them.
-pub(super) static POLICY_KEYS: [Key; 9] = [
+pub(super) static POLICY_KEYS: [Key; 10] = [
     class!(
         "class.arp",
         Arp,
@@ -47,6 +49,13 @@ pub(super) static POLICY_KEYS: [Key; 9] = [
         ACTIONS_OF_MALFORMED,
         "truncated or contradictory frames: \"pass\" or \"hold\"; there is nothing to compare"
     ),
+    Key {
+        name: "tunnels",
+        meaning: "\"opaque\": VXLAN and GRE are compared as datagrams; \"inner\": the packets in them, by flows of their own",
+        example: "\"inner\"",
+        set: |s, v| choice(v, &TUNNELS).map(|tunnels| s.compare.tunnels = tunnels),
+        show: |s| Shown::word(&s.compare.tunnels, &TUNNELS),
+    },
     Key {
         name: "allow_unsafe_masks",
         meaning: "whether rules may mask payload: what is masked is not compared, and a failover may show it",

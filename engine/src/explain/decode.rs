@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use etherparse::{LaxSlicedPacket, TcpOptionElement, TransportSlice};
+use etherparse::{LaxSlicedPacket, TcpOptionElement, TcpSlice, TransportSlice};
 
-use crate::wire::Packet;
+use crate::flow::FlowHasher;
+use crate::wire::{Packet, Tunnels, tcp_header};
 
 /// A frame, decoded.
 #[derive(Debug, Default)]
@@ -39,9 +40,14 @@ impl Tcp {
 }
 
 impl Decoded {
-    /// Looks at an Ethernet frame, which may be cut short.
-    pub(super) fn new(bytes: &[u8]) -> Self {
+    /// Looks at an Ethernet frame, which may be cut short, of a record about that flow. If the flow is that of a packet in
+    /// a tunnel, tunnels were looked into.
+    pub(super) fn new(bytes: &[u8], flow: Option<&str>) -> Self {
         let packet = Packet::parse(bytes);
+        let in_tunnel = packet.in_tunnel(bytes, &FlowHasher::fixed().with_tunnels(Tunnels::Inner));
+        let opened = in_tunnel.flow().filter(|inner| inner.tunnel().is_some());
+        let is_opened = opened.is_some_and(|inner| flow == Some(inner.to_string().as_str()));
+        let packet = if is_opened { in_tunnel } else { packet };
         let extent = match &packet {
             Packet::Tcp(_, segment) => Some(segment.payload),
             Packet::Datagram(_, content) => Some(*content),
@@ -51,10 +57,17 @@ impl Decoded {
         let place = |number: u32| usize::try_from(number).unwrap_or(0);
         let payload = extent.map(|extent| place(extent.offset)..place(extent.offset) + place(extent.len));
         let lax = LaxSlicedPacket::from_ethernet(bytes).ok();
-        let tcp = match lax.as_ref().and_then(|packet| packet.transport.as_ref()) {
-            Some(TransportSlice::Tcp(tcp)) => Some(tcp),
+        let outer = lax.and_then(|packet| packet.transport);
+        let tcp = match (&packet, outer) {
+            (Packet::Tcp(..), _) if is_opened => {
+                let end = payload.clone().unwrap_or_default().end;
+                let start = tcp_header(bytes).map_or(end, |header| place(header.offset));
+                bytes.get(start..end).and_then(|segment| TcpSlice::from_slice(segment).ok())
+            }
+            (_, Some(TransportSlice::Tcp(tcp))) if !is_opened => Some(tcp),
             _ => None,
         };
+        let tcp = tcp.as_ref();
         // A frame that was cut short has no padding behind its payload.
         let rest = tcp.map(|tcp| bytes.len().saturating_sub(tcp.payload().len())..bytes.len());
         Self {
@@ -72,7 +85,7 @@ impl Decoded {
     }
 }
 
-fn flags(tcp: &etherparse::TcpSlice<'_>) -> Vec<&'static str> {
+fn flags(tcp: &TcpSlice<'_>) -> Vec<&'static str> {
     [
         (tcp.syn(), "SYN"),
         (tcp.fin(), "FIN"),
@@ -88,7 +101,7 @@ fn flags(tcp: &etherparse::TcpSlice<'_>) -> Vec<&'static str> {
     .collect()
 }
 
-fn options(tcp: &etherparse::TcpSlice<'_>) -> Vec<String> {
+fn options(tcp: &TcpSlice<'_>) -> Vec<String> {
     tcp.options_iterator()
         .filter_map(|option| match option.ok()? {
             TcpOptionElement::Noop => None,

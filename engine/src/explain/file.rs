@@ -279,6 +279,10 @@ fn add(records: &mut Vec<Entry>, path: &Path, frame: CapturedFrame) -> Result<()
         None => return Err(not_ours()),
     }
     let comment: Comment = serde_json::from_value(comment).map_err(|_| not_ours())?;
+    // The first frame of a record says what the record is about.
+    let record = || records.last().filter(|record| record.number == comment.record);
+    let reason = comment.reason.as_ref().or_else(|| record().map(|record| &record.reason));
+    let decoded = Decoded::new(&frame.bytes, reason.and_then(|reason| reason.flow.as_deref()));
     let frame = Frame {
         side: match comment.side {
             Sender::Primary => Side::Primary,
@@ -288,7 +292,7 @@ fn add(records: &mut Vec<Entry>, path: &Path, frame: CapturedFrame) -> Result<()
         number: comment.frame,
         arrival_ns: comment.arrival_ns,
         len: frame.original_len,
-        decoded: Decoded::new(&frame.bytes),
+        decoded,
         bytes: frame.bytes,
     };
     if let Some(reason) = comment.reason {

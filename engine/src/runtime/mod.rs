@@ -240,6 +240,7 @@ fn build_cores(
     ports: EnginePorts,
     parts: &Parts,
 ) -> Result<Vec<Core>, EngineError> {
+    let hasher = parts.hasher.clone().with_tunnels(settings.compare.tunnels);
     let whole = shard_settings(settings);
     // A shard may get more than its share of the frames, hardly of the connections.
     let share = ShardSettings { max_connections: whole.max_connections.div_ceil(plan.shards), ..whole };
@@ -263,7 +264,7 @@ fn build_cores(
                     side,
                     port,
                     pool,
-                    parts.hasher.clone(),
+                    hasher.clone(),
                     whole.max_held_frames,
                     plan.shards,
                     fragment_settings(settings),
@@ -275,7 +276,7 @@ fn build_cores(
             index,
             inputs: own_inputs,
             seat: shard.map(|_| {
-                let mut shard = Shard::new(share, parts.hasher.clone());
+                let mut shard = Shard::new(share, hasher.clone());
                 if let Some(exchange) = &parts.exchange {
                     shard.set_witness(Witness::new(Arc::clone(exchange)));
                 }

@@ -23,9 +23,33 @@ impl Packet {
 
 #[cold]
 fn datagram_of(class: Class, ethernet: &[u8]) -> Packet {
-    let mac = |at: usize| ethernet.get(at..).and_then(<[u8]>::first_chunk::<6>).copied().unwrap_or_default();
     let (kind, vlan, offset) =
         link_layer(ethernet).unwrap_or((0, VlanTags::default(), ethernet.len().min(14)));
+    datagram_in(class, ethernet, &Link { start: 0, kind, vlan, network: offset })
+}
+
+/// Of an untagged frame in a tunnel: where it starts, its `EtherType`, and where its network layer starts.
+pub(super) fn datagram_at(class: Class, ethernet: &[u8], start: usize, kind: u16, network: usize) -> Packet {
+    datagram_in(class, ethernet, &Link { start, kind, vlan: VlanTags::default(), network })
+}
+
+/// A link layer.
+struct Link {
+    /// Where it starts.
+    start: usize,
+    /// `EtherType`.
+    kind: u16,
+    vlan: VlanTags,
+    /// Where the network layer starts.
+    network: usize,
+}
+
+fn datagram_in(class: Class, ethernet: &[u8], link: &Link) -> Packet {
+    let (kind, vlan, offset) = (link.kind, link.vlan, link.network);
+    let mac = |at: usize| {
+        let bytes = ethernet.get(link.start + at..).and_then(<[u8]>::first_chunk::<6>);
+        bytes.copied().unwrap_or_default()
+    };
     let of_ip = match (class, kind) {
         (Class::Igmp, ethertype::IPV4) => addressed_v4(ethernet, offset, vlan),
         (Class::NeighbourDiscovery | Class::MulticastListener, ethertype::IPV6) => {

@@ -151,13 +151,6 @@ impl Fragment {
         }
     }
 
-    /// Where the TCP header starts, if it starts here.
-    pub fn tcp_header_at(&self, ethernet: &[u8]) -> Option<usize> {
-        let (protocol, behind) = self.transport(ethernet)?;
-        let start = usize::try_from(self.payload.offset).ok()? + behind;
-        (protocol == TCP).then_some(start)
-    }
-
     /// Writes the headers of the whole datagram, going by this fragment, its first: no longer a fragment's, and with a
     /// length of `len` bytes behind them. Checksums are left as they are: nobody reads them here.
     pub fn write_headers(&self, ethernet: &[u8], len: u32, whole: &mut [u8]) {

@@ -14,17 +14,19 @@ mod plain;
 mod rewrite;
 mod seq;
 mod tcp;
+mod tunnel;
 
 pub use fragment::{Fragment, Place};
 pub use options::{Offered, SynOptions};
 pub use seq::{SeqNumber, SeqRange, SeqShift};
+pub use tunnel::Tunnels;
 
-use crate::flow::{FlowKey, VlanTags};
+use crate::flow::{FlowHasher, FlowKey, VlanTags};
 pub(crate) use checksum::has_bad_checksum;
 pub(crate) use fragment::put;
 pub(crate) use plain::Plain;
 pub(crate) use rewrite::{Rewritten, set_tcp_window};
-pub(crate) use tcp::{syn_options, urgent_pointer};
+pub(crate) use tcp::{syn_options, tcp_header, urgent_pointer};
 
 /// Header fields outside IP, as byte ranges.
 mod field {
@@ -277,6 +279,13 @@ impl Packet {
             ethertype::LLDP => Self::Class(Class::Lldp),
             _ => Self::Class(Class::Other),
         }
+    }
+
+    /// What a frame that was received is: tunnels are looked into if the hasher's owner wants that, and a frame of a
+    /// class has its class's flow. Not inlined: usual frames do not come here.
+    #[inline(never)]
+    pub(crate) fn received(ethernet: &[u8], hasher: &FlowHasher) -> Self {
+        Self::parse_any(ethernet).in_tunnel(ethernet, hasher).with_class_flow(ethernet)
     }
 
     /// Its flow, unless it has none.

@@ -2,7 +2,8 @@
 //! from header to header. Whatever does not look usual, odd lengths included, is the full parser's business; a test
 //! holds both to the same answers.
 
-use super::{Extent, Segment, SeqNumber, TcpFlags};
+use super::tunnel::VXLAN_PORT;
+use super::{Extent, Segment, SeqNumber, TcpFlags, Tunnels};
 use crate::flow::{Addresses, FlowKey, Selector, VlanTags};
 
 /// Ethernet, IPv4 and TCP headers without options; a UDP frame has that length by padding.
@@ -81,6 +82,18 @@ impl<'a> Plain<'a> {
             return None;
         }
         Some(Extent::new(TRANSPORT + UDP_HEADER, length - UDP_HEADER))
+    }
+
+    /// Of UDP: whether it may be a tunnel, and tunnels are looked into. Who does not look pays for one branch.
+    #[inline(always)]
+    pub(crate) fn is_opened(self, tunnels: Tunnels) -> bool {
+        tunnels == Tunnels::Inner && self.has_tunnel_port()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn has_tunnel_port(self) -> bool {
+        self.half(TRANSPORT + 2) == VXLAN_PORT
     }
 }
 

@@ -1,14 +1,19 @@
 //! The one edit of a frame that leaves: a lower TCP window, with the checksum updated.
 
+use std::ops::Range;
+
 use pmd_tap::Frame;
 
-use super::{Packet, be16, tcp};
+use super::tcp::Depth;
+use super::{Extent, Fragment, Packet, be16, put, tcp};
 
-const WINDOW: usize = 14;
-const CHECKSUM: usize = 16;
+/// The window in a TCP header; the checksum is behind it (RFC 9293 section 3.1).
+const WINDOW: u32 = 14;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM` in the flags, the first byte of a virtio-net header (virtio 1.2 section 5.1.6.2): the
 /// checksum field has the pseudo header's sum only, which does not depend on the window.
 const NEEDS_CSUM: u8 = 1;
+/// Where that header says from which byte on the checksum is to be computed.
+const CSUM_START: Range<usize> = 6..8;
 
 /// Whether a frame was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,44 +24,87 @@ pub(crate) enum Rewritten {
     No,
 }
 
-/// Sets the window field of a segment's TCP header. A checksum that was right stays right. Of a segment that came in
-/// fragments it is the first fragment's: that is what leaves, and it has all of the TCP header.
+/// Sets the window field of a segment's TCP header. A checksum that was right stays right, and so do those of a tunnel
+/// around it: the segment's words add up to the same as before, as what the window has gained the checksum has lost. Of a
+/// segment that came in fragments those that have the header are changed, since they are what leaves.
 #[cold]
 pub(crate) fn set_tcp_window(frame: &mut Frame, window: u16) -> Rewritten {
-    if !frame.is_assembled() {
-        let at = tcp::header(frame.ethernet()).and_then(|header| usize::try_from(header.offset).ok());
-        return at.map_or(Rewritten::No, |at| set_window_at(frame, at, window));
-    }
-    let mut rewritten = Rewritten::No;
-    frame.visit_followers(|original| {
-        if let Packet::Fragment(fragment) = Packet::parse_any(original.ethernet())
-            && let Some(at) = fragment.tcp_header_at(original.ethernet())
-        {
-            rewritten = set_window_at(original, at, window);
-        }
-    });
-    rewritten
-}
-
-/// The TCP header starts `at` bytes behind the Ethernet header's start.
-fn set_window_at(frame: &mut Frame, at: usize, window: u16) -> Rewritten {
-    let virtio = frame.virtio_header().len();
-    let bytes = frame.bytes_mut();
-    let partial = virtio > 0 && bytes.first().is_some_and(|flags| flags & NEEDS_CSUM != 0);
-    let start = virtio + at;
-    let Some(header) = bytes.get_mut(start..).and_then(|bytes| bytes.first_chunk_mut::<20>()) else {
+    let Some((header, depth)) = tcp::header(frame.ethernet()) else { return Rewritten::No };
+    let fields: Option<&[u8; 4]> = header.part(frame.ethernet(), WINDOW, 4).first_chunk();
+    let Some([before, checksum]) = fields.map(|fields| [be16(&fields[..2]), be16(&fields[2..])]) else {
         return Rewritten::No;
     };
-    let before = be16(&header[WINDOW..]);
     if before == window {
         return Rewritten::No;
     }
-    header[WINDOW..WINDOW + 2].copy_from_slice(&window.to_be_bytes());
-    if !partial {
-        let checksum = updated(be16(&header[CHECKSUM..]), before, window);
-        header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+    let changed = |partial: Checksum| {
+        let checksum =
+            if partial == Checksum::Partial { checksum } else { updated(checksum, before, window) };
+        let ([high, low], [sum_high, sum_low]) = (window.to_be_bytes(), checksum.to_be_bytes());
+        [high, low, sum_high, sum_low]
+    };
+    let at = header.offset + WINDOW;
+    if !frame.is_assembled() {
+        let fields = changed(Checksum::of(frame, header, depth));
+        put_ethernet(frame, at, &fields);
+        return Rewritten::Yes;
     }
+    // The first fragment has the virtio header that counts, and says where the datagram begins in the frame of the whole.
+    let Some((first, piece)) = frame
+        .followers()
+        .find_map(|frame| Some((frame, piece_of(frame)?)).filter(|(_, piece)| piece.offset == 0))
+    else {
+        return Rewritten::No;
+    };
+    let Some(place) = at.checked_sub(piece.headers_len()) else { return Rewritten::No };
+    let fields = changed(Checksum::of(first, header, depth));
+    frame.visit_followers(|original| put_part(original, place, &fields));
     Rewritten::Yes
+}
+
+/// Puts those of `bytes`, which stand at a place of the whole datagram, that a fragment has.
+fn put_part(fragment: &mut Frame, place: u32, bytes: &[u8]) {
+    let Some(piece) = piece_of(fragment) else { return };
+    for (byte, place) in bytes.iter().zip(place..) {
+        if let Some(place) = place.checked_sub(piece.offset).filter(|place| *place < piece.payload.len) {
+            put_ethernet(fragment, piece.payload.offset + place, &[*byte]);
+        }
+    }
+}
+
+/// What stands in a segment's checksum field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checksum {
+    Whole,
+    /// The pseudo header's sum only, which does not depend on the window.
+    Partial,
+}
+
+impl Checksum {
+    /// Of the segment with that header in a frame. Who sends through a tunnel may leave the checksum of the tunnel's UDP
+    /// to others instead (virtio 1.2 section 5.1.6.2: `csum_start`).
+    fn of(frame: &Frame, header: Extent, depth: Depth) -> Self {
+        let virtio = frame.bytes().get(..frame.virtio_header().len()).unwrap_or(&[]);
+        let needed = virtio.first().is_some_and(|flags| flags & NEEDS_CSUM != 0);
+        let start = virtio.get(CSUM_START).and_then(<[u8]>::first_chunk).copied().map(u16::from_le_bytes);
+        let here = depth == Depth::Outer || start.map(u32::from) == Some(header.offset);
+        if needed && here { Self::Partial } else { Self::Whole }
+    }
+}
+
+fn piece_of(frame: &Frame) -> Option<Fragment> {
+    match Packet::parse_any(frame.ethernet()) {
+        Packet::Fragment(fragment) => Some(fragment),
+        _ => None,
+    }
+}
+
+/// Puts bytes at a place that counts from the Ethernet header on.
+fn put_ethernet(frame: &mut Frame, at: u32, bytes: &[u8]) {
+    let virtio = frame.virtio_header().len();
+    if let Ok(at) = usize::try_from(at) {
+        put(frame.bytes_mut(), virtio + at, bytes);
+    }
 }
 
 /// An Internet checksum after one of its words has changed (RFC 1624 equation 3). A sum of zero cannot come about: the
@@ -153,9 +201,9 @@ mod tests {
             let tcp = SlicedPacket::from_ethernet(frame.ethernet()).unwrap().transport.unwrap();
             let etherparse::TransportSlice::Tcp(tcp) = tcp else { panic!("no TCP") };
             prop_assert_eq!(tcp.window_size(), after);
-            let at = usize::try_from(tcp::header(&bytes).unwrap().offset).unwrap();
+            let at = usize::try_from(tcp::header(&bytes).unwrap().0.offset + WINDOW).unwrap();
             for (index, (old, new)) in bytes.iter().zip(frame.ethernet()).enumerate() {
-                let edited = (at + WINDOW..at + CHECKSUM + 2).contains(&index);
+                let edited = (at..at + 4).contains(&index);
                 prop_assert!(old == new || edited, "byte {index}");
             }
         }

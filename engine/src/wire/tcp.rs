@@ -2,26 +2,44 @@
 //! again by walking the frame, so that the usual segment carries none of it around.
 
 use super::options::SynOptions;
-use super::{Extent, be16, ip, link_layer};
+use super::{Extent, be16, ip, link_layer, tunnel};
 
-/// The TCP header of an unfragmented frame, options included.
-pub(super) fn header(ethernet: &[u8]) -> Option<Extent> {
+/// Where a TCP header stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Behind the frame's IP header.
+    Outer,
+    /// In a tunnel.
+    Inner,
+}
+
+/// The TCP header of an unfragmented frame that is compared as a segment, options included. If it is not in front of
+/// everybody's eyes, tunnels are looked into: otherwise the frame would not be compared so.
+pub(super) fn header(ethernet: &[u8]) -> Option<(Extent, Depth)> {
     let (ethertype, _, offset) = link_layer(ethernet)?;
-    ip::tcp_header(ethernet, ethertype, offset)
+    match ip::tcp_header(ethernet, ethertype, offset) {
+        Some(header) => Some((header, Depth::Outer)),
+        None => tunnel::tcp_header(ethernet).map(|header| (header, Depth::Inner)),
+    }
+}
+
+/// The same, wherever it stands.
+pub(crate) fn tcp_header(ethernet: &[u8]) -> Option<Extent> {
+    header(ethernet).map(|(header, _)| header)
 }
 
 /// What a SYN offers (RFC 9293 section 3.1).
 #[cold]
 pub(crate) fn syn_options(ethernet: &[u8]) -> SynOptions {
     const FIXED_LEN: usize = 20;
-    let header = header(ethernet).map(|extent| extent.of(ethernet)).unwrap_or_default();
+    let header = tcp_header(ethernet).map(|extent| extent.of(ethernet)).unwrap_or_default();
     SynOptions::parse(header.get(FIXED_LEN..).unwrap_or_default())
 }
 
 /// The urgent pointer of a segment with URG (RFC 9293 section 3.1): counted from the segment's sequence number.
 #[cold]
 pub(crate) fn urgent_pointer(ethernet: &[u8]) -> Option<u16> {
-    let header = header(ethernet)?.of(ethernet);
+    let header = tcp_header(ethernet)?.of(ethernet);
     header.get(18..20).map(be16)
 }
 
