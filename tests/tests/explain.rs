@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use colo_tests::case::{Case, Time, ack, fin, rst, seg, udp};
+use colo_tests::case::{Case, Time, ack, fin, rst, seg, syn_ack, udp};
 use colo_tests::frame::{Tcp4, flag};
 use colo_tests::metrics::Scrape;
 use colo_tests::process::{self, Finished};
@@ -144,6 +144,26 @@ fn a_payload_byte_that_differs_is_marked() {
     let text = replayed.text();
     assert!(text.contains(&format!(">{ours:02x}<")) && text.contains(">5a<"), "{text}");
     assert!(text.contains("record 1: mismatch, payload, at 5 ms"), "{text}");
+}
+
+#[test]
+fn a_stream_in_a_tunnel_is_explained_by_its_own_header() {
+    let case = Case::v4()
+        .set("tunnels", "inner")
+        .p(0.ms(), syn_ack().in_vxlan(42))
+        .s(0.ms(), syn_ack().in_vxlan(42));
+    let case = case.p(1.ms(), seg(0..40).in_vxlan(42)).s(2.ms(), seg(0..40).with_byte(7, 0x5a).in_vxlan(42));
+    let record = Replayed::new(&case).record();
+    let name = "vxlan 42 tcp 10.0.0.1:80 > 10.0.0.9:4242";
+    assert_eq!((&record["flow"], &record["frames"][0]["flow"]), (&name.into(), &name.into()));
+    assert_eq!((&record["bytes"]["offset"], &record["bytes"]["secondary"]), (&7.into(), &0x5a.into()));
+    let frame = &record["frames"][0];
+    assert_eq!((&frame["offset"], &frame["payload_length"]), (&0.into(), &40.into()), "{frame}");
+    // Who did not look into the tunnel sees what was compared: the datagram.
+    let record = Replayed::new(&case.set("tunnels", "opaque")).record();
+    let frame = &record["frames"][0];
+    assert_eq!(record["detail"]["kind"], "datagram");
+    assert!(frame["sequence"].is_null() && frame["payload_length"].as_u64() > Some(80), "{frame}");
 }
 
 #[test]

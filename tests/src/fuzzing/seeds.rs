@@ -34,6 +34,28 @@ pub(super) fn frames() -> Vec<(String, Vec<u8>)> {
     frames.push(("qinq".to_owned(), tagged(&[0x88, 0xa8, 0, 3, 0x81, 0, 0, 9])));
     frames.push(("arp".to_owned(), [&plain[..12], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &[0; 20]].concat()));
     frames.extend(ip_frames());
+    frames.extend(tunnels());
+    frames
+}
+
+/// Packets in each kind of tunnel; one tunnel in the other.
+fn tunnels() -> Vec<(String, Vec<u8>)> {
+    let mut frames = Vec::new();
+    for (name, ip) in [("v4", IpVersion::V4), ("v6", IpVersion::V6)] {
+        let case =
+            Case::new(ip).handshake(0.ms()).p(1.ms(), seg(0..9).in_vxlan(42)).p(2.ms(), seg(0..9).in_gre());
+        let case =
+            case.p(3.ms(), udp(b"datagram").in_gre_ethernet()).p(4.ms(), udp(b"x").in_vxlan(7).vlan(5));
+        for (number, sent) in case.sent(Side::Primary).iter().enumerate().skip(1) {
+            frames.push((format!("tunnel-{name}-{number}"), sent.bytes.clone()));
+        }
+    }
+    // Checksum, key and sequence number.
+    let (mut gre, carried) = (frames[1].1.clone(), frames[1].1[38..].to_vec());
+    gre.truncate(34);
+    gre[17] += 12;
+    gre.extend([0xb0, 0, 8, 0, 1, 2, 0, 0, 0, 0, 0, 42, 0, 0, 0, 1]);
+    frames.push(("tunnel-gre-fields".to_owned(), [gre, carried].concat()));
     frames
 }
 

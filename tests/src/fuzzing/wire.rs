@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 use colo_engine::flow::{FlowHasher, FlowKey, VlanTags};
 use colo_engine::shard::{Budget, Work};
-use colo_engine::wire::{Class, Extent, Packet, Segment};
+use colo_engine::wire::{Class, Extent, Packet, Segment, Tunnels};
 use pmd_tap::{FramePool, MAX_FRAME_BYTES, PoolSettings};
 
 use crate::frame::layout;
@@ -48,7 +48,51 @@ pub fn wire(data: &[u8]) {
     }
     padding_changes_nothing(&packet, data);
     the_long_way_agrees(&packet, data);
-    the_way_of_a_received_frame_agrees(&packet, data);
+    let opaque = FlowHasher::fixed();
+    the_way_of_a_received_frame_agrees(&packet, data, &opaque);
+    assert_eq!(packet.in_tunnel(data, &opaque), packet, "nobody asked to look into tunnels");
+    let looking = FlowHasher::fixed().with_tunnels(Tunnels::Inner);
+    let inner = packet.in_tunnel(data, &looking);
+    if inner != packet {
+        judge_tunnel(&packet, &inner, data, &looking);
+    }
+    the_way_of_a_received_frame_agrees(&inner, data, &looking);
+}
+
+/// A packet in a tunnel lies inside the datagram that carries it, its flow says that it is in a tunnel, and neither what is
+/// behind the outer packet nor a tag in front of it changes anything else.
+fn judge_tunnel(outer: &Packet, inner: &Packet, data: &[u8], hasher: &FlowHasher) {
+    let Packet::Datagram(outer_flow, around) = outer else { panic!("{outer:?} is no tunnel") };
+    assert!(outer_flow.tunnel().is_none(), "a tunnel in a tunnel is opened");
+    let (flow, extent) = match inner {
+        Packet::Tcp(flow, segment) => (flow, segment.payload),
+        Packet::Datagram(flow, extent) => (flow, *extent),
+        other => panic!("{other:?} in a tunnel"),
+    };
+    let name = flow.to_string();
+    assert!(flow.tunnel().is_some_and(|tunnel| name.starts_with(&tunnel.to_string())), "{name}");
+    judge_extent(extent, data);
+    let ((from, len), (start, whole)) = (place(extent), place(*around));
+    assert!(start < from && from + len <= start + whole, "{extent:?} in {around:?}");
+    let opened = |bytes: &[u8]| Packet::parse(bytes).in_tunnel(bytes, hasher);
+    if data.len() < MAX_FRAME_BYTES {
+        assert_eq!(opened(&[data, &[0xee; 7]].concat()), *inner, "padded");
+    }
+    if outer_flow.vlan().identifiers().next().is_some() {
+        return;
+    }
+    let tagged = opened(&[&data[..TAG_AT], &TAG, &data[TAG_AT..]].concat());
+    let (key, moved) = match tagged {
+        Packet::Tcp(key, segment) => (key, segment.payload),
+        Packet::Datagram(key, extent) => (key, extent),
+        other => panic!("{other:?} with a tag"),
+    };
+    assert_eq!(
+        (key.to_string(), moved),
+        (name, Extent { offset: extent.offset + 4, ..extent }),
+        "with a tag"
+    );
+    assert!(key != *flow, "a tunnel with a tag is another");
 }
 
 fn judge_flow(flow: &FlowKey, data: &[u8]) {
@@ -158,11 +202,10 @@ fn tag(flow: &FlowKey) -> FlowKey {
 
 /// A received frame is what the parser says, but that one of a class has that class's flow, so that its policy can be
 /// to compare it.
-fn the_way_of_a_received_frame_agrees(packet: &Packet, data: &[u8]) {
-    let hasher = FlowHasher::fixed();
+fn the_way_of_a_received_frame_agrees(packet: &Packet, data: &[u8], hasher: &FlowHasher) {
     POOL.with_borrow_mut(|pool| {
         let frame = pool.frame_from(data).expect("one frame is out at a time");
-        Work::receive(frame, &hasher, Budget::Room, |work| {
+        Work::receive(frame, hasher, Budget::Room, |work| {
             match packet {
                 Packet::Class(class) => class::judge(*class, &work.packet, data),
                 packet => assert_eq!(work.packet, *packet, "received"),

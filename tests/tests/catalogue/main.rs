@@ -24,4 +24,5 @@ mod tcp_events;
 mod tcp_openings;
 mod tcp_positions;
 mod timers;
+mod tunnels;
 mod windows;
