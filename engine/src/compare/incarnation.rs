@@ -16,16 +16,16 @@ use crate::wire::{Segment, SeqNumber, SeqRange, SeqShift};
 
 /// How far apart numbers of one sequence space are at most, when two spaces have to be told apart: positions. Larger
 /// than any burst that can be missing between two sightings, far smaller than the distance of random ISNs.
-const SEQUENCE_WINDOW: u32 = 1 << 20;
+pub(super) const SEQUENCE_WINDOW: u32 = 1 << 20;
 
 /// Largest window of TCP (RFC 7323 section 2.2): a primary segment further off has no place in the stream.
-const LARGEST_WINDOW: u32 = 1 << 30;
+pub(super) const LARGEST_WINDOW: u32 = 1 << 30;
 
 /// How to translate the secondary's sequence numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mapping {
-    /// Nothing to go by yet.
-    Unknown,
+pub(super) enum Mapping {
+    /// Nothing to go by yet, but what it was in the life before.
+    Unknown { before: Option<SeqShift> },
     /// Both SYNs were seen; the next segment tells whether a rewriter translates.
     AfterSyn { raw: SeqShift },
     /// A checkpoint was committed: the next segment tells whether the secondary goes on in the primary's space.
@@ -50,9 +50,9 @@ pub(super) enum Standing {
 pub(crate) struct Incarnation {
     pub(super) generation: u8,
     pub(crate) streams: BySide<Stream>,
-    mapping: Mapping,
-    /// First position of the secondary as it was sent, SYN aside, while its place is unknown.
-    secondary_first: Option<SeqNumber>,
+    pub(super) mapping: Mapping,
+    /// First position of the secondary as it was sent, SYN aside, while its place is unknown, and what it acknowledged.
+    pub(super) secondary_first: Option<(SeqNumber, Option<SeqNumber>)>,
     /// Position of stream offset 0.
     origin: SeqNumber,
     /// The primary's lowest position, while something below it can still come: until a commit, or until it is far away.
@@ -63,10 +63,10 @@ pub(crate) struct Incarnation {
     /// The lowest position that the sides disagree about.
     contradiction: Option<SeqNumber>,
     /// The secondary's position at the last commit, and its ack then.
-    committed: Option<SeqNumber>,
+    pub(super) committed: Option<SeqNumber>,
     committed_ack: Option<SeqNumber>,
     /// What each side's SYN acknowledges: the client's number, the same for both sides of one life.
-    opening_ack: BySide<Option<SeqNumber>>,
+    pub(super) opening_ack: BySide<Option<SeqNumber>>,
     /// Acks of the secondary above `committed_ack` that the primary has not sent yet.
     acks_ahead: AcksAhead,
 }
@@ -76,7 +76,7 @@ impl Incarnation {
         Self {
             generation,
             streams: BySide::default(),
-            mapping: Mapping::Unknown,
+            mapping: Mapping::Unknown { before: None },
             secondary_first: None,
             origin: SeqNumber::default(),
             start: None,
@@ -88,6 +88,11 @@ impl Incarnation {
             opening_ack: BySide::default(),
             acks_ahead: AcksAhead::default(),
         }
+    }
+
+    /// The same, with how the secondary counted before, should it go on with that.
+    pub(super) fn after(generation: u8, before: Option<SeqShift>) -> Self {
+        Self { mapping: Mapping::Unknown { before }, ..Self::new(generation) }
     }
 
     /// Whether nothing that has a position is held of it.
@@ -117,70 +122,12 @@ impl Incarnation {
         }
     }
 
-    /// Whether a SYN of `side` with this number belongs to it.
-    pub(super) fn accepts_syn(&self, side: Side, segment: &Segment) -> bool {
-        let (stream, seq) = (&self.streams[side], segment.seq);
-        // Answers to different SYNs of the client open different lives, whichever came first.
-        let client = segment.ack.zip(self.opening_ack[side.other()]).map(|(one, other)| one == other);
-        match (side, stream.syn) {
-            (_, Some(syn)) if syn == seq => true,
-            // After a checkpoint the secondary has the primary's numbers, but for a SYN that was on its way.
-            (Side::Secondary, _) if self.committed.is_some() => {
-                self.streams.primary.syn == Some(seq) || client == Some(true)
-            }
-            (Side::Primary, None) => stream.reach.is_none() && client != Some(false),
-            (Side::Secondary, None) => {
-                stream.reach.is_none()
-                    && self.secondary_first.is_none()
-                    && self.opened_by_syn()
-                    && client != Some(false)
-            }
-            (_, Some(_)) => false,
-        }
-    }
-
-    /// Whether nothing was seen of it, or what was seen first is the primary's SYN.
-    fn opened_by_syn(&self) -> bool {
-        !self.has_primary() || self.streams.primary.syn.is_some()
-    }
-
-    /// How far a primary number is from where the primary is in this life.
-    pub(super) fn primary_distance(&self, seq: SeqNumber) -> u32 {
-        self.streams.primary.reach.map_or(u32::MAX, |reach| seq.distance(reach.top))
-    }
-
-    /// How far a secondary number is from where the secondary is in this life, in any space it may use.
-    pub(super) fn secondary_distance(&self, seq: SeqNumber) -> u32 {
-        let Some(reach) = self.streams.secondary.reach else {
-            return match (self.secondary_first, self.streams.secondary.syn) {
-                (Some(first), _) => seq.distance(first),
-                // It opened this life and a rewriter may count from anywhere: what is nowhere near another life is of this.
-                (None, Some(_)) => SEQUENCE_WINDOW,
-                (None, None) => u32::MAX,
-            };
-        };
-        let shifts = match self.mapping {
-            Mapping::Unknown => [SeqShift::IDENTITY; 2],
-            Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift } => {
-                [SeqShift::IDENTITY, shift]
-            }
-            Mapping::Fixed(shift) => [shift; 2],
-        };
-        let [one, other] = shifts.map(|shift| shift.apply(seq).distance(reach.top));
-        one.min(other)
-    }
-
     /// Takes note of the primary's first segment in this life.
     pub(super) fn open_primary(&mut self, segment: &Segment) {
         self.streams.primary.start_at(segment.seq);
         if segment.flags.syn() {
             self.streams.primary.syn = Some(segment.seq);
             self.opening_ack.primary = segment.ack;
-        }
-        // An early ack nowhere near the primary's answers another life's client: it may seem to be ahead of all of this.
-        let secondary = &mut self.streams.secondary;
-        if segment.ack.zip(secondary.ack).is_some_and(|(one, other)| one.distance(other) > SEQUENCE_WINDOW) {
-            secondary.ack = None;
         }
         self.origin = segment.seq + u32::from(segment.flags.syn());
         self.mark = self.origin;
@@ -191,12 +138,13 @@ impl Incarnation {
     pub(super) fn note_unplaced(&mut self, segment: &Segment) {
         let stream = &mut self.streams.secondary;
         if segment.flags.syn() {
-            stream.syn.get_or_insert(segment.seq);
-            self.opening_ack.secondary = self.opening_ack.secondary.or(segment.ack);
+            stream.syn = Some(segment.seq);
+            self.opening_ack.secondary = segment.ack;
         } else {
-            self.secondary_first.get_or_insert(segment.seq);
+            self.secondary_first.get_or_insert((segment.seq, segment.ack));
         }
         if let Some(ack) = segment.ack {
+            let stream = &mut self.streams.secondary;
             let edge = edge_of(&place(segment, segment.seq), ack, stream.scale);
             stream.note_ack(ack, edge);
         }
@@ -219,7 +167,10 @@ impl Incarnation {
         if segment.flags.syn() {
             self.streams.secondary.syn.get_or_insert(segment.seq);
         }
-        let first = self.secondary_first.unwrap_or(segment.seq);
+        let first = self
+            .secondary_first
+            .filter(|(_, ack)| !self.is_strange(*ack))
+            .map_or(segment.seq, |(seq, _)| seq);
         match (self.streams.primary.syn, self.streams.secondary.syn) {
             (Some(primary), Some(secondary)) => {
                 self.mapping = Mapping::AfterSyn { raw: SeqShift::between(secondary, primary) };
@@ -240,13 +191,17 @@ impl Incarnation {
             }
             (None, syn) => {
                 let first = syn.map_or(first, |syn| syn + 1);
-                let one_space = match settings.secondary_sequence {
-                    SecondarySequence::Translated => true,
-                    SecondarySequence::Raw => false,
-                    SecondarySequence::Auto => first.distance(self.origin) <= SEQUENCE_WINDOW,
+                let is_near = |shift: &SeqShift| shift.apply(first).distance(self.origin) <= SEQUENCE_WINDOW;
+                let before = match self.mapping {
+                    Mapping::Unknown { before } => before.filter(is_near),
+                    _ => None,
                 };
-                let shift =
-                    if one_space { SeqShift::IDENTITY } else { SeqShift::between(first, self.origin) };
+                let raw = before.unwrap_or_else(|| SeqShift::between(first, self.origin));
+                let shift = match settings.secondary_sequence {
+                    SecondarySequence::Translated => SeqShift::IDENTITY,
+                    SecondarySequence::Auto if is_near(&SeqShift::IDENTITY) => SeqShift::IDENTITY,
+                    SecondarySequence::Raw | SecondarySequence::Auto => raw,
+                };
                 self.mapping = Mapping::Fixed(shift);
                 let first = shift.apply(first) - u32::from(syn.is_some());
                 // A wild number says nothing about where the stream began.
@@ -300,13 +255,16 @@ impl Incarnation {
     #[cold]
     fn decide_place(&mut self, settings: &CompareSettings, segment: &Segment) -> SeqNumber {
         let seq = segment.seq;
-        if segment.flags.syn() && self.streams.secondary.syn == Some(seq) {
+        if segment.flags.syn()
+            && let Some(primary) = self.streams.primary.syn
+        {
             // A rewriter leaves the SYN alone: it lies where the primary's lies, whatever the mapping.
-            return self.streams.primary.syn.unwrap_or_else(|| self.shift_or_identity().apply(seq));
+            self.learn_from_syn(seq, primary);
+            return primary;
         }
         let (shift, decides) = match (self.mapping, settings.secondary_sequence) {
             (Mapping::Fixed(shift), _) => (shift, false),
-            (Mapping::Unknown, _) => (SeqShift::IDENTITY, false),
+            (Mapping::Unknown { .. }, _) => (SeqShift::IDENTITY, false),
             (
                 Mapping::AfterSyn { raw: shift } | Mapping::AfterCommit { old: shift },
                 SecondarySequence::Raw,
@@ -324,12 +282,26 @@ impl Incarnation {
             }
         };
         let position = shift.apply(seq);
-        // A latecomer of the old epoch must not decide for the new one.
+        // A latecomer of the old epoch must not decide for the new one, nor one of another life.
         let stale = self.is_below_commit(SeqRange::new(position, segment.positions()));
-        if decides && !stale {
+        let is_near = self.streams.secondary.reach.is_some_and(|reach| reach.is_near(position));
+        if decides && is_near && !stale {
             self.mapping = Mapping::Fixed(shift);
         }
         position
+    }
+
+    /// Another SYN of the secondary in this life: one that was on its way at the commit, or that of a copy.
+    fn learn_from_syn(&mut self, secondary: SeqNumber, primary: SeqNumber) {
+        let shift = SeqShift::between(secondary, primary);
+        match &mut self.mapping {
+            Mapping::AfterSyn { raw: known } | Mapping::AfterCommit { old: known }
+                if secondary != primary =>
+            {
+                *known = shift;
+            }
+            _ => {}
+        }
     }
 
     /// How the secondary's numbers are translated, if that is settled and neither a contradiction nor an ack waits.
@@ -343,13 +315,20 @@ impl Incarnation {
         }
     }
 
-    pub(super) fn shift_or_identity(&self) -> SeqShift {
+    /// How the secondary counts when a checkpoint has made it the primary's copy: what the primary has begun and the
+    /// secondary has not goes on in the primary's numbers. `None`: nothing is known of either.
+    pub(super) fn shift(&self) -> Option<SeqShift> {
         match self.mapping {
-            Mapping::Unknown => SeqShift::IDENTITY,
+            Mapping::Unknown { before } if !self.has_primary() => before,
+            Mapping::Unknown { .. } => Some(SeqShift::IDENTITY),
             Mapping::AfterSyn { raw: shift }
             | Mapping::AfterCommit { old: shift }
-            | Mapping::Fixed(shift) => shift,
+            | Mapping::Fixed(shift) => Some(shift),
         }
+    }
+
+    pub(super) fn shift_or_identity(&self) -> SeqShift {
+        self.shift().unwrap_or(SeqShift::IDENTITY)
     }
 
     /// A primary segment below where the stream was picked up, before the secondary showed anything: the stream starts
@@ -374,12 +353,6 @@ impl Incarnation {
         let below = self.start.is_some_and(|start| placed.range.start.is_before(start));
         let near = |reach: Reach| placed.range.start.distance(reach.next) <= LARGEST_WINDOW;
         placed.range.is_empty() || (!below && self.streams.primary.reach.is_some_and(near))
-    }
-
-    /// Whether a primary segment lies farther from the stream than any window reaches.
-    pub(super) fn is_elsewhere(&self, placed: &Placed) -> bool {
-        let far = |reach: Reach| placed.range.start.distance(reach.top) > LARGEST_WINDOW;
-        self.streams.primary.reach.is_some_and(far)
     }
 
     /// Where a placed secondary segment stands to what was seen before.
@@ -420,6 +393,10 @@ impl Incarnation {
     #[inline(always)]
     pub(super) fn note_primary_ack(&mut self, placed: &Placed) {
         let Some(ack) = placed.ack else { return };
+        let primary = &mut self.streams.primary;
+        if primary.ack.is_none() {
+            self.forget_strange_ack(ack);
+        }
         let primary = &mut self.streams.primary;
         primary.note_ack(ack, edge_of(placed, ack, primary.scale));
         if !self.acks_ahead.is_empty() {
@@ -495,7 +472,7 @@ impl Incarnation {
     /// A checkpoint was committed: the secondary is the primary's copy.
     pub(super) fn commit(&mut self) {
         let Some(reach) = self.streams.primary.reach else {
-            *self = Self::new(self.generation);
+            *self = Self::after(self.generation, self.shift());
             return;
         };
         let old = self.shift_or_identity();

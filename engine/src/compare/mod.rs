@@ -2,6 +2,7 @@
 //! reads a clock, takes a lock, logs, allocates or does I/O.
 
 mod acks_ahead;
+mod belonging;
 mod contradiction;
 mod datagram;
 mod fields;
@@ -446,7 +447,7 @@ impl Connection {
         self.flow.tracking = ruling::resting(self.ruling.action);
         self.flow.witnessed = None;
         match &mut self.protocol {
-            Protocol::Tcp(tcp) if lost => *tcp = TcpState::new(),
+            Protocol::Tcp(tcp) if lost => tcp.commit_unfollowed(),
             Protocol::Tcp(tcp) => tcp.commit(),
             Protocol::Datagram(datagrams) => *datagrams = DatagramState::default(),
         }
@@ -470,6 +471,9 @@ impl Connection {
         }
         if flow.tracking != Tracking::Compared && !flow.admits(cx, &arrival) {
             let held_before = flow.queues[side].len();
+            if let (Protocol::Tcp(tcp), Packet::Tcp(_, segment)) = (protocol, packet) {
+                tcp.overhear(side, segment);
+            }
             flow.set_aside(cx, arrival, sink);
             return flow.watch_queue(cx, side, held_before, sink);
         }

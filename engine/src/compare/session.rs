@@ -42,12 +42,13 @@ impl<K: Sink> Session<'_, '_, K> {
         }
         let mut placed = self.incarnation.place_primary(segment);
         if !opens && self.incarnation.is_elsewhere(&placed) {
-            // Of a life that nobody knows: neither its bytes nor its ack say anything here.
             self.flow.hold(self.cx, arrival, Content::Opaque);
             return Ok(());
         }
         self.read_urgent(&mut placed, segment, arrival.frame.ethernet());
-        self.incarnation.note_primary_ack(&placed);
+        if self.incarnation.ack_counts(Side::Primary, &placed) {
+            self.incarnation.note_primary_ack(&placed);
+        }
         let pure_ack = placed.is_pure_ack();
         if pure_ack {
             self.announce(&placed, &arrival);
@@ -216,6 +217,9 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     fn place_early_secondary(&mut self, id: HeldId, segment: &Segment) {
+        if self.incarnation.is_stranger(segment) {
+            return self.discard_held(id, Discard::Stale);
+        }
         if !self.incarnation.join(self.cx.settings, self.cx.store, segment) {
             return;
         }
@@ -252,6 +256,9 @@ impl<K: Sink> Session<'_, '_, K> {
     }
 
     fn secondary(&mut self, arrival: Arrival, segment: &Segment) {
+        if self.incarnation.is_stranger(segment) || self.incarnation.is_late_opening(segment) {
+            return self.sink.discard(arrival.frame, Discard::Stale);
+        }
         if !self.incarnation.join(self.cx.settings, self.cx.store, segment) {
             return self.unplaced_secondary(arrival, segment);
         }
@@ -371,7 +378,9 @@ fn weigh(
     } else {
         None
     };
-    incarnation.note_secondary_ack(placed);
+    if incarnation.ack_counts(Side::Secondary, placed) {
+        incarnation.note_secondary_ack(placed);
+    }
     if placed.is_pure_ack() {
         let contradiction = incarnation.urgent_contradiction(store, Side::Secondary, placed);
         incarnation.note_urgent(Side::Secondary, placed);

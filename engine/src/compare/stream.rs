@@ -2,6 +2,7 @@
 
 use super::Store;
 use super::former::Memory;
+use super::incarnation::SEQUENCE_WINDOW;
 use super::masking::StreamOrigin;
 use crate::held::{HeldId, Placed};
 use crate::spans::{Owner, Span, SpanList, Spans};
@@ -16,6 +17,13 @@ pub(crate) struct Reach {
     pub(crate) next: SeqNumber,
     /// One past the last position sent.
     pub(crate) top: SeqNumber,
+}
+
+impl Reach {
+    /// Whether a position lies where segments of this stream may come.
+    pub(super) fn is_near(self, position: SeqNumber) -> bool {
+        position.distance(self.next) <= SEQUENCE_WINDOW || position.distance(self.top) <= SEQUENCE_WINDOW
+    }
 }
 
 /// A reset: where it lies, and its sequence number as it was sent.

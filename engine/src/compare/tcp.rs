@@ -12,9 +12,9 @@ use super::session::{Session, Untrackable};
 use super::{Arrival, CompareSettings, Context, Flow, Store, Tracking, Worth, release_word};
 use crate::held::{Content, Held};
 use crate::release::Leave;
-use crate::side::Side;
+use crate::side::{BySide, Side};
 use crate::verdict::{Discard, Sink, WaitsFor};
-use crate::wire::Segment;
+use crate::wire::{Segment, SeqNumber, SeqShift};
 
 /// What a connection of which only one FIN was seen, or none, is remembered for (RFC 5382 REQ-5).
 const ESTABLISHED: Duration = Duration::from_mins(124);
@@ -32,6 +32,15 @@ pub(crate) struct TcpState {
     former: Option<FormerId>,
     /// When the oldest held frame leaves, if it is a pure ACK that waits for a window.
     window_grace: Nanos,
+    /// The latest SYNs that came while nobody followed the connection.
+    overheard: BySide<Option<Syn>>,
+}
+
+/// A SYN: its number, and what it acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Syn {
+    seq: SeqNumber,
+    ack: Option<SeqNumber>,
 }
 
 /// Which life a segment belongs to.
@@ -43,13 +52,40 @@ pub(super) enum Life {
 
 impl TcpState {
     pub(crate) fn new() -> Self {
-        Self { current: Incarnation::new(0), former: None, window_grace: Nanos::NEVER }
+        Self {
+            current: Incarnation::new(0),
+            former: None,
+            window_grace: Nanos::NEVER,
+            overheard: BySide::default(),
+        }
+    }
+
+    /// A segment came while the connection is not followed.
+    #[cold]
+    pub(super) fn overhear(&mut self, side: Side, segment: &Segment) {
+        if segment.flags.syn() {
+            self.overheard[side] = Some(Syn { seq: segment.seq, ack: segment.ack });
+        }
+    }
+
+    /// A checkpoint was committed while the connection was not followed: it is picked up wherever it goes on. What stays
+    /// is how the secondary counts.
+    pub(super) fn commit_unfollowed(&mut self) {
+        let shift = match (self.overheard.primary, self.overheard.secondary) {
+            (None, _) => self.current.shift(),
+            (Some(primary), Some(secondary)) if primary.ack == secondary.ack => {
+                Some(SeqShift::between(secondary.seq, primary.seq))
+            }
+            (Some(_), _) => Some(SeqShift::IDENTITY),
+        };
+        *self = Self { current: Incarnation::after(0, shift), ..Self::new() };
     }
 
     pub(crate) fn commit(&mut self) {
         // The store forgot all former lives with the flush.
         self.former = None;
         self.window_grace = Nanos::NEVER;
+        self.overheard = BySide::default();
         self.current.commit();
     }
 
@@ -168,13 +204,14 @@ impl TcpState {
             return match former {
                 _ if self.current.accepts_syn(side, segment) => Some(Life::Current),
                 Some((index, former)) if former.accepts_syn(side, segment) => Some(Life::Former(index)),
+                _ if self.current.answers_again(side, segment) => Some(Life::Current),
                 _ => None,
             };
         }
         let Some((index, former)) = former else { return Some(Life::Current) };
         let [to_former, to_current] = [former, &self.current].map(|life| match side {
-            Side::Primary => life.primary_distance(segment.seq),
-            Side::Secondary => life.secondary_distance(segment.seq),
+            Side::Primary => life.primary_distance(segment),
+            Side::Secondary => life.secondary_distance(segment),
         });
         Some(if to_former < to_current { Life::Former(index) } else { Life::Current })
     }
@@ -234,6 +271,7 @@ impl TcpState {
             Ok(()) => self.drain(flow, cx, flow.last_seen, sink),
             Err(Untrackable(arrival)) => {
                 flow.lose(sink);
+                self.overhear(arrival.side, segment);
                 flow.set_aside(cx, arrival, sink);
             }
         }
@@ -268,7 +306,8 @@ impl TcpState {
             let (former, mut memory) = cx.store.lives();
             former.forget(index, &mut memory);
         }
-        let next = Incarnation::new(self.current.generation.wrapping_add(1));
+        // Should a checkpoint end this life before the primary has begun it, the one before goes on.
+        let next = Incarnation::after(self.current.generation.wrapping_add(1), self.current.shift());
         let before = std::mem::replace(&mut self.current, next);
         let (former, memory) = cx.store.lives();
         self.former = former.insert(before, flow.last_seen, memory);

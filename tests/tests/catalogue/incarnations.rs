@@ -1,4 +1,4 @@
-//! Port reuse: cases 47 to 49. A SYN with another ISN starts a new incarnation, whatever the order of the numbers,
+//! Port reuse: cases 47 to 49, and what of that comes late by a commit (case 61). A SYN with another ISN starts a new incarnation, whatever the order of the numbers,
 //! and nothing of the old one (positions, `max_ack`) may rule the new one.
 
 use colo_tests::case::{Case, Isns, Time, ack, fin, on_both, seg, syn_ack};
@@ -119,5 +119,57 @@ fn case_49_late_segment_of_the_secondary_only() {
         let case = case.p(11.ms(), seg(0..10).of(1)).s(12.ms(), seg(0..10)).s(13.ms(), seg(0..10).of(1));
         let outcome = case.run();
         outcome.quiet().dropped(5, 12.ms(), "duplicate|stale|matched").released(5, 13.ms(), "matched");
+    });
+}
+
+#[test]
+fn case_49_late_segment_where_the_connection_is_picked_up() {
+    // What the SVM sends first is of another life: it tells neither where the SVM is nor what it has acknowledged, although
+    // its ack seems to be ahead of everything here.
+    let other = Isns { primary: 3_000_000_000, secondary: 3_000_500_000, client: 1_090_000_000 };
+    for late in [seg(0..10), ack(0), seg(0..10).fin()] {
+        on_both(|case| {
+            let case = case.isns(OLD, OLD).client_isn(90_000_000).new_incarnation(other);
+            let case = case.s(0.ms(), late.clone().of(1)).p(1.ms(), ack(50)).p(2.ms(), seg(0..10));
+            let outcome = case.s(3.ms(), ack(50)).s(4.ms(), seg(0..10)).run();
+            outcome.quiet().released(0, 3.ms(), "ack").released(1, 4.ms(), "matched");
+        });
+    }
+}
+
+#[test]
+fn case_49_late_segment_after_the_primary_was_picked_up() {
+    let other = Isns { primary: 3_000_000_000, secondary: 3_000_500_000, client: 1_090_000_000 };
+    on_both(|case| {
+        let case = case.isns(OLD, OLD).client_isn(90_000_000).new_incarnation(other);
+        let case = case.p(0.ms(), ack(50)).s(1.ms(), seg(0..10).of(1)).p(2.ms(), seg(0..10));
+        let outcome = case.s(3.ms(), ack(50)).s(4.ms(), seg(0..10)).run();
+        outcome.quiet().dropped(0, 1.ms(), "stale").released(0, 3.ms(), "ack").released(1, 4.ms(), "matched");
+    });
+}
+
+#[test]
+fn case_61_the_secondarys_syn_late_by_a_commit() {
+    // It was on its way when the checkpoint was committed, and the SVM goes on as the PVM's copy, or in its own numbers.
+    on_both(|case| {
+        let case = case.isns(OLD, 7_000).p(0.ms(), syn_ack()).s(410.ms(), syn_ack());
+        for case in [case.clone().secondary_translated(), case.set("secondary_sequence", "raw")] {
+            let outcome = case.p(411.ms(), seg(0..10)).s(412.ms(), seg(0..10)).run();
+            outcome.timeout(400.ms()).released(0, 405.ms(), "flush");
+            outcome.dropped(0, 410.ms(), "duplicate|stale").released(1, 412.ms(), "matched");
+        }
+    });
+}
+
+#[test]
+fn case_61_a_life_that_only_the_secondary_began() {
+    // The SVM is in the new life when a checkpoint makes it a copy of a PVM that is not: the old one goes on, in numbers
+    // of the SVM's own as before.
+    on_both(|case| {
+        let case = case.isns(OLD, 7_000).new_incarnation(HIGHER).set("secondary_sequence", "raw");
+        let case =
+            case.handshake(0.ms()).p(1.ms(), seg(0..10)).s(1.ms(), seg(0..10)).s(2.ms(), syn_ack().of(1));
+        let outcome = case.p(410.ms(), seg(10..20)).s(411.ms(), seg(10..20)).run();
+        outcome.timeout(402.ms()).dropped(2, 407.ms(), "flush").released(2, 411.ms(), "matched");
     });
 }
