@@ -163,8 +163,8 @@ impl Control {
     fn heed_causes(&mut self, now: Nanos) {
         while let Some((epoch, cause)) = self.shared.next_cause() {
             self.count_cause(&cause);
-            // A flush has answered what was found before it.
-            if epoch != self.epoch {
+            // A flush has answered what was found before it, or is about to.
+            if epoch != self.epoch || self.is_commit_under_way() {
                 self.absorb(cause.reason);
                 continue;
             }
@@ -203,7 +203,16 @@ impl Control {
         }
     }
 
+    /// Whether a checkpoint is committed and only the boundary is missing: a request now would ask for another one, and
+    /// the lifecycle would take the commit that is already there for the answer.
+    fn is_commit_under_way(&self) -> bool {
+        matches!(self.phase, Phase::Marking { committed: Committed::Yes, .. })
+    }
+
     fn poll_lifecycle(&mut self, now: Nanos) {
+        if self.is_commit_under_way() {
+            return;
+        }
         let deferred = self.lifecycle.poll_deferred(now);
         self.request(deferred);
         let periodic = self.lifecycle.poll_periodic(now);
@@ -368,5 +377,65 @@ impl LogBudget {
         }
         self.lines += 1;
         self.lines <= LOG_LINES_PER_SECOND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+
+    use pmd_tap::Clock;
+
+    use super::*;
+    use crate::checkpoint::LifecycleSettings;
+    use crate::policy::RuleSet;
+
+    /// Told a commit that nobody asked for, it counts what is asked for.
+    struct Told(Option<BackendEvent>);
+
+    impl Backend for Told {
+        fn request(&mut self, _request: &Request) {}
+
+        fn poll(&mut self, _now: Nanos) -> Option<BackendEvent> {
+            self.0.take()
+        }
+
+        fn readiness(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn next_deadline(&self) -> Option<Nanos> {
+            None
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_for_while_a_commit_waits_for_its_boundary() {
+        let rules = RuleSet::empty(crate::compare::CompareSettings::default());
+        let shared = Arc::new(Shared::new(Clock::start(), 1, 2, 1, rules).unwrap());
+        let counters = Arc::new(Mutex::new(ControlCounters::default()));
+        let settings = LifecycleSettings { min_interval: Duration::ZERO, ..LifecycleSettings::default() };
+        let lifecycle = Lifecycle::new(settings, Nanos::ZERO);
+        let backend = Box::new(Told(Some(BackendEvent::Committed)));
+        let mut control = Control::new(Arc::clone(&shared), lifecycle, backend, Arc::clone(&counters), 1);
+        let asked = || {
+            let checkpoints = &counters.lock().unwrap().checkpoints;
+            (checkpoints.requested.timeout, checkpoints.absorbed.timeout, checkpoints.completed)
+        };
+        let timeout = Cause { reason: Reason::Timeout, at: Nanos(1), flow: None, detail: Detail::None };
+        control.turn(Nanos(1));
+        assert_eq!((shared.boundary(), shared.committed()), (1, 0), "the inputs are still to mark it");
+        shared.ask(0, timeout);
+        control.turn(Nanos(2));
+        assert_eq!(asked(), (0, 1, 0), "the commit under way answers it");
+        shared.count_marked();
+        shared.count_marked();
+        control.turn(Nanos(3));
+        shared.count_flushed();
+        control.turn(Nanos(4));
+        assert_eq!(asked(), (0, 1, 1));
+        shared.ask(1, timeout);
+        control.turn(Nanos(5));
+        assert_eq!(asked(), (1, 1, 1), "the new epoch's causes count as ever");
     }
 }
