@@ -116,9 +116,13 @@ impl World<'_> {
         let secondary = &mut self.guests.secondary;
         secondary.sent.clone_from(&primary.sent);
         for (copy, talk) in secondary.talks.iter_mut().zip(&primary.talks) {
-            // Only a number that it has used can be translated back to.
+            // Only a number that it has used can be translated back to. What has not begun begins as ever.
             let had_own = copy.life == talk.life && copy.next > 0 && copy.numbers == Numbers::Own;
-            let numbers = if had_own { self.plan.numbers_after } else { Numbers::Primary };
+            let numbers = match talk.next {
+                0 => self.plan.numbers,
+                _ if had_own => self.plan.numbers_after,
+                _ => Numbers::Primary,
+            };
             *copy = super::guest::Talk { numbers, quirk: Quirk::None, ..*talk };
         }
         let is_rough = self.plan.weather == Weather::Rough;

@@ -199,6 +199,8 @@ impl Guest {
             talk.acked = draws.between(talk.acked, topic.client.max(talk.acked));
         }
         let before = out.len();
+        // Whoever is picked up in the middle is so where it begins.
+        let is_picked_up = life.opening == Opening::Middle && talk.next <= 1;
         if talk.next == 0 {
             out.push(self.segment(script, &talk, 0, 1, SYN));
             talk.next = 1;
@@ -217,7 +219,7 @@ impl Guest {
                 let len = draws.between(1, most);
                 self.say(script, &mut talk, topic, len, out);
             }
-            if out.len() > before + 1 && draws.percent(20) {
+            if out.len() > before + 1 && draws.percent(20) && !is_picked_up {
                 out.swap(before, before + 1);
             }
         }

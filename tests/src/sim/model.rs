@@ -10,9 +10,9 @@ use colo_engine::side::Side;
 use pmd_tap::Nanos;
 
 use super::draws::{index, number};
-use super::guest::Opening;
 use super::packet::{
-    ACK, CHECKSUM_AT, Ends, FIN, HEADERS, Parsed, RST, SYN, Tcp, WINDOW_AT, parse, tcp_checksum_is_right,
+    ACK, CHECKSUM_AT, Ends, FIN, HEADERS, Parsed, RST, SYN, Tcp, WINDOW_AT, is_fragment, parse,
+    tcp_checksum_is_right,
 };
 use super::plan::Plan;
 use super::ports::Received;
@@ -68,8 +68,9 @@ struct LifeModel {
     shared: u32,
     /// Positions that have left.
     left: Vec<bool>,
-    /// The first position anybody showed.
+    /// The first position anybody showed until both sides had shown one: nobody knows what came before.
     floor: u32,
+    has_shown: [bool; 2],
     /// Whether resets of each side were seen.
     resets: [bool; 2],
 }
@@ -152,7 +153,8 @@ impl<'a> Model<'a> {
                     slots: [slot(), slot()],
                     shared: 0,
                     left: vec![false; positions],
-                    floor: if life.opening == Opening::Syn { 0 } else { u32::MAX },
+                    floor: u32::MAX,
+                    has_shown: [false; 2],
                     resets: [false; 2],
                 }
             });
@@ -177,6 +179,11 @@ impl<'a> Model<'a> {
     /// A connection's state may have run out of room.
     pub fn forgive_gaps(&mut self) {
         self.forgives_gaps = true;
+    }
+
+    /// Whether it may have.
+    pub fn forgives_gaps(&self) -> bool {
+        self.forgives_gaps
     }
 
     /// A guest sends a frame.
@@ -262,8 +269,9 @@ impl<'a> Model<'a> {
         let ack = has(ACK).then(|| segment.ack.wrapping_sub(lives[at].client_isn.wrapping_add(1)));
         let values = values_of(segment);
         let to = from + number(values.len());
-        if from < to {
+        if from < to && life.has_shown != [true; 2] {
             life.floor = life.floor.min(from);
+            life.has_shown[usize::from(side == Side::Secondary)] = true;
         }
         match side {
             Side::Primary => {
@@ -296,6 +304,10 @@ impl<'a> Model<'a> {
                 let next = Slot { values: old.values, ..Slot::default() };
                 life.slots = [new, next];
                 life.resets[1] |= life.resets[0];
+                if !life.has_shown[0] {
+                    // The secondary says again what it had said before the primary.
+                    (life.floor, life.has_shown) = (u32::MAX, [false; 2]);
+                }
             }
             for flow in self.datagrams.values_mut() {
                 flow.sent = [std::mem::take(&mut flow.sent[1]), HashMap::new()];
@@ -405,10 +417,14 @@ impl<'a> Model<'a> {
     /// Whether the last `count` frames of an epoch that left did so in the order in which they came.
     pub fn check_flush(&self, epoch: u32, count: u64) -> Result<(), String> {
         let of_epoch = self.order.iter().rev().filter(|(_, of)| *of == epoch);
-        let flushed: Vec<u64> = of_epoch
-            .take(usize::try_from(count).unwrap_or(usize::MAX))
-            .map(|(ordinal, _)| *ordinal)
-            .collect();
+        let flushed =
+            of_epoch.take(usize::try_from(count).unwrap_or(usize::MAX)).map(|(ordinal, _)| *ordinal);
+        // A fragment without its siblings takes its place at the boundary.
+        let is_whole = |ordinal: &u64| {
+            let frame = usize::try_from(*ordinal).ok().and_then(|place| self.frames.get(place));
+            frame.is_some_and(|frame| !is_fragment(&frame.bytes))
+        };
+        let flushed: Vec<u64> = flushed.filter(is_whole).collect();
         match flushed.windows(2).find(|pair| pair[0] < pair[1]) {
             Some(pair) => {
                 Err(format!("the flush of epoch {epoch} let frame {} out before {}", pair[1], pair[0]))

@@ -160,6 +160,12 @@ pub fn parse(frame: &[u8]) -> Parsed<'_> {
     read(frame).unwrap_or(Parsed::Other)
 }
 
+/// Whether a frame is a piece of a datagram: more follow, or it does not begin it.
+pub fn is_fragment(frame: &[u8]) -> bool {
+    let word = |at: usize| frame.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    word(12) == Some(0x0800) && word(ETHERNET + 6).is_some_and(|word| word & 0x3fff != 0)
+}
+
 fn read(frame: &[u8]) -> Option<Parsed<'_>> {
     let ip = frame.get(ETHERNET..)?;
     let word = |bytes: &[u8], at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
@@ -168,7 +174,7 @@ fn read(frame: &[u8]) -> Option<Parsed<'_>> {
     }
     let header = usize::from(ip[0] & 15) * 4;
     let total = usize::from(word(ip, 2)?);
-    if header < IP || word(ip, 6)? & 0x3fff != 0 {
+    if header < IP || is_fragment(frame) {
         return None;
     }
     let payload = ip.get(..total)?.get(header..)?;
@@ -189,7 +195,8 @@ fn read(frame: &[u8]) -> Option<Parsed<'_>> {
         }
         17 => {
             let ends = Ends { protocol, hosts, ports: [word(payload, 0)?, word(payload, 2)?] };
-            Some(Parsed::Datagram(ends, payload.get(8..)?))
+            // What UDP says is its length; what the IP packet has behind that is nobody's.
+            Some(Parsed::Datagram(ends, payload.get(8..usize::from(word(payload, 4)?))?))
         }
         1 => {
             let ends = Ends { protocol, hosts, ports: [u16::from(*payload.first()?), word(payload, 4)?] };

@@ -143,9 +143,10 @@ fn settings(draws: &mut Draws, weather: Weather, is_tight: bool) -> Settings {
     settings.checkpoint.min_interval = ms(draws.below(30));
     settings.checkpoint.delay = ms(draws.below(4));
     settings.checkpoint.max_interval = (weather == Weather::Rough && draws.percent(20)).then(|| ms(50));
-    settings.limits.max_held_frames = 512;
+    settings.limits.max_held_frames = 224;
     settings.limits.max_connections = 64;
     settings.limits.max_gso_frames = 2;
+    settings.limits.max_fragments = 64;
     if is_tight {
         let limits = &mut settings.limits;
         match draws.below(3) {
