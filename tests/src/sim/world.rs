@@ -183,7 +183,9 @@ impl<'a> World<'a> {
         let begins =
             begins && (!is_clear || self.plan.is_calm || side == Side::Primary || mine.life < furthest[0]);
         let may = mine.is_over || (!is_clear && mine.life < furthest[0].max(furthest[1]));
-        if begins && may && self.draws.percent(30) {
+        // Of a connection two lives are told apart at a time, so in clear weather nobody is two lives ahead.
+        let is_read = !is_clear || Side::BOTH.iter().all(|side| self.wires[*side].get().frames.is_empty());
+        if begins && may && self.draws.percent(30) && is_read {
             let life = mine.life + 1;
             if life > furthest[0].max(furthest[1]) {
                 self.former[at] = self.topics[at].client;
