@@ -21,6 +21,7 @@ usage: tests/sim [--seeds N] [--from S] [--jobs J] [--json]
   --jobs J    threads [default: one a core]
   --json      one object instead of a table
 
+Seeds are taken in order: what was interrupted after N of them goes on with --from S+N.
 Ends with 1 when something did not hold; the seed, its settings, what happened, and how to repeat it are printed.
 ";
 
@@ -159,5 +160,9 @@ fn main() -> anyhow::Result<ExitCode> {
         is_over.store(true, Ordering::Relaxed);
         summary
     });
-    report(&summary, begin.elapsed(), options.format, Timeline::End)
+    let code = report(&summary, begin.elapsed(), options.format, Timeline::End)?;
+    if summary.failures.is_empty() && options.format == Format::Text {
+        writeln!(std::io::stdout(), "go on with: tests/sim --from {}", options.from + options.seeds)?;
+    }
+    Ok(code)
 }

@@ -1,7 +1,7 @@
 //! Port reuse: cases 47 to 49, and what of that comes late by a commit (case 61). A SYN with another ISN starts a new incarnation, whatever the order of the numbers,
 //! and nothing of the old one (positions, `max_ack`) may rule the new one.
 
-use colo_tests::case::{Case, Isns, Time, ack, fin, on_both, seg, syn_ack};
+use colo_tests::case::{Case, Isns, Time, ack, fin, on_both, rst, seg, syn_ack};
 
 const OLD: u32 = 2_000_000_000;
 const HIGHER: Isns = Isns { primary: 3_000_000_000, secondary: 3_000_500_000, client: 90_000_000 };
@@ -145,6 +145,29 @@ fn case_49_late_segment_after_the_primary_was_picked_up() {
         let case = case.p(0.ms(), ack(50)).s(1.ms(), seg(0..10).of(1)).p(2.ms(), seg(0..10));
         let outcome = case.s(3.ms(), ack(50)).s(4.ms(), seg(0..10)).run();
         outcome.quiet().dropped(0, 1.ms(), "stale").released(0, 3.ms(), "ack").released(1, 4.ms(), "matched");
+    });
+}
+
+#[test]
+fn case_49_data_of_a_life_whose_syn_was_lost() {
+    // Its numbers lie below those of the life before, after a commit: no retransmission of that one answers another client.
+    let other = Isns { primary: OLD - 500_000_000, secondary: OLD - 500_000_000, client: 40_000_000 };
+    on_both(|case| {
+        let case = case.isns(OLD, OLD).client_isn(90_000_000).new_incarnation(other).handshake(0.ms());
+        let outcome = case.p(1.ms(), seg(0..10)).p(410.ms(), seg(0..10).of(1)).run();
+        outcome.requests(&[(401.ms(), "timeout"), (810.ms(), "timeout")]);
+        outcome.released(1, 406.ms(), "flush").released(2, 815.ms(), "flush");
+    });
+}
+
+#[test]
+fn case_49_the_ack_of_a_late_reset_does_not_count() {
+    let other = Isns { primary: OLD, secondary: OLD, client: 1_090_000_000 };
+    on_both(|case| {
+        let case = case.isns(OLD, OLD).client_isn(90_000_000).new_incarnation(other).handshake(0.ms());
+        let case =
+            case.p(1.ms(), ack(50)).s(2.ms(), rst().ack(0).of(1)).p(3.ms(), ack(60)).s(4.ms(), ack(60));
+        case.run().released(1, 4.ms(), "ack").released(2, 4.ms(), "ack");
     });
 }
 
