@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use colo_tests::sim::{MUST_BE_REACHED, Record, run, run_many};
 
 /// Seeds that failed before what they found was mended, and how.
-const REGRESSIONS: [(u64, &str); 15] = [
+const REGRESSIONS: [(u64, &str); 16] = [
     (3, "an early secondary's data was taken for that of the life before"),
     (203, "a primary left whose ack the secondary had not sent"),
     (303, "the same"),
@@ -24,6 +24,7 @@ const REGRESSIONS: [(u64, &str); 15] = [
         "the primary's first segment was taken for the life after it, which only the secondary had begun",
     ),
     (17_765, "the secondary's first segment, likewise"),
+    (173_022, "a reset of a life whose SYN was lost was matched by one of the life before"),
     (18_334, "a secondary's late SYN made the life before it be forgotten at the commit"),
 ];
 

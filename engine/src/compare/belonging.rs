@@ -102,6 +102,9 @@ impl Incarnation {
     /// answers another client or has no data, so that it would stand where the stream ends.
     pub(super) fn is_elsewhere(&self, placed: &Placed) -> bool {
         let Some(reach) = self.streams.primary.reach else { return false };
+        if let Some(raw) = placed.reset {
+            return is_strange_reset(raw, raw.distance(reach.top)) && self.is_strange(placed.ack);
+        }
         let start = placed.range.start;
         !reach.is_near(start)
             && (placed.is_pure_ack()
@@ -126,7 +129,11 @@ impl Incarnation {
     /// position judges it.
     #[inline(always)]
     pub(super) fn is_stranger(&self, segment: &Segment) -> bool {
-        self.streams.secondary.reach.is_none() && self.is_strange(segment.ack)
+        if !self.is_strange(segment.ack) {
+            return false;
+        }
+        self.streams.secondary.reach.is_none()
+            || (segment.flags.rst() && is_strange_reset(segment.seq, self.secondary_distance(segment)))
     }
 
     /// The primary acknowledges something for the first time. What the secondary acknowledged before may have been
@@ -136,4 +143,9 @@ impl Incarnation {
         let secondary = &mut self.streams.secondary;
         secondary.ack = secondary.ack.filter(|ack| ack.distance(primary) <= SEQUENCE_WINDOW);
     }
+}
+
+/// Whether a reset's number is neither near its stream nor that of one that answers a SYN (RFC 9293 section 3.10.7.1).
+fn is_strange_reset(raw: SeqNumber, distance: u32) -> bool {
+    distance > SEQUENCE_WINDOW && raw != SeqNumber(0)
 }
