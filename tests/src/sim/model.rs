@@ -269,7 +269,8 @@ impl<'a> Model<'a> {
         let ack = has(ACK).then(|| segment.ack.wrapping_sub(lives[at].client_isn.wrapping_add(1)));
         let values = values_of(segment);
         let to = from + number(values.len());
-        if from < to && life.has_shown != [true; 2] {
+        // A pure ACK shows where its side is, too; a reset may have any number.
+        if !has(RST) && life.has_shown != [true; 2] {
             life.floor = life.floor.min(from);
             life.has_shown[usize::from(side == Side::Secondary)] = true;
         }
