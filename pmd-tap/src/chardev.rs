@@ -6,6 +6,7 @@
 
 mod address;
 mod inbox;
+mod lines;
 mod link;
 mod outbox;
 mod socket;
@@ -13,6 +14,7 @@ mod socket;
 mod tests;
 
 pub use address::{ChardevSettings, Endpoint, Role};
+pub use lines::LineSocket;
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;

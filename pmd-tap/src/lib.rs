@@ -22,7 +22,7 @@ mod replay;
 mod sys;
 
 pub use burst::{BURST_FRAMES, Burst};
-pub use chardev::{ChardevPort, ChardevSettings, Endpoint, Framing, MAX_FRAME_BYTES, Role};
+pub use chardev::{ChardevPort, ChardevSettings, Endpoint, Framing, LineSocket, MAX_FRAME_BYTES, Role};
 pub use clock::{Clock, Nanos};
 pub use fault::{Fault, FaultCounts, FaultError, FaultPort, FaultSettings, Rate};
 pub use frame::{Frame, VirtioHeader};
