@@ -131,7 +131,12 @@ pub struct Shard {
     table: Table,
     timers: Timers,
     store: Store,
+    /// Commits flushed.
     epoch: u32,
+    /// Boundaries gone by, with a commit or without.
+    boundaries: u32,
+    /// How many those were at the last flush.
+    flushed_at: u32,
     /// Frames of flows that found the table full.
     untracked: Queue,
     /// Fragments that are not compared, until the commit.
@@ -157,6 +162,8 @@ impl Shard {
             timers: Timers::new(settings.max_connections),
             store: Store::new(settings.max_held_frames, settings.compare.max_queue_size, former, hasher),
             epoch: 0,
+            boundaries: 0,
+            flushed_at: 0,
             untracked: Queue::default(),
             strays: Queue::default(),
             loose: Vec::with_capacity(settings.max_held_frames + BURST_FRAMES),
@@ -330,9 +337,14 @@ impl Shard {
         }
     }
 
-    /// Whether the commit that ended an epoch, counted from 1, was flushed here. Counts wrap.
-    fn has_ended(&self, epoch: u32) -> bool {
-        self.epoch.wrapping_sub(epoch) <= u32::MAX / 2
+    /// Whether what came before a boundary, counted from 1, was flushed: at it, or at a later one. Counts wrap.
+    fn has_ended(&self, boundary: u32) -> bool {
+        self.flushed_at.wrapping_sub(boundary) <= u32::MAX / 2
+    }
+
+    /// A boundary without a commit went by: what is held stays so.
+    pub fn pass_boundary(&mut self) {
+        self.boundaries = self.boundaries.wrapping_add(1);
     }
 
     /// Has a witness write down what is held when the sides differ.
@@ -420,6 +432,8 @@ impl Shard {
     fn begin_epoch(&mut self, now: Nanos) {
         self.strays = Queue::default();
         self.epoch = self.epoch.wrapping_add(1);
+        self.boundaries = self.boundaries.wrapping_add(1);
+        self.flushed_at = self.boundaries;
         self.store.clear();
         if let Some(witness) = &mut self.store.witness {
             witness.end_epoch();

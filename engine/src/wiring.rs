@@ -1,8 +1,10 @@
 //! From what the configuration says to what the engine's parts want to know.
 
+use std::time::Duration;
+
 use crate::checkpoint::LifecycleSettings;
 use crate::compare::CompareSettings;
-use crate::config::{CommitAfter, Settings};
+use crate::config::{CheckpointBackend, CommitAfter, Settings};
 use crate::fragments::FragmentSettings;
 use crate::policy::RuleSet;
 use crate::shard::ShardSettings;
@@ -45,6 +47,12 @@ pub(crate) fn lifecycle_settings(settings: &Settings) -> LifecycleSettings {
         delay: settings.checkpoint.delay,
         max_interval: settings.checkpoint.max_interval,
     }
+}
+
+/// From a request to its commit at most. Where nobody else takes checkpoints, nobody is late.
+pub(crate) fn checkpoint_deadline(settings: &Settings) -> Option<Duration> {
+    let others = settings.checkpoint.backend != CheckpointBackend::None;
+    others.then_some(settings.checkpoint.deadline)
 }
 
 /// An engine in virtual time.

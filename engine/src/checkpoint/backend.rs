@@ -15,6 +15,9 @@ pub enum BackendEvent {
     /// The checkpoint was committed: the secondary is the primary's copy. Comes after [`Paused`](Self::Paused), or
     /// alone where there is one message for both.
     Committed,
+    /// After [`Paused`](Self::Paused): nobody knows whether the checkpoint was committed, or the primary went on before
+    /// the engine had taken the boundary. The text says which, for people.
+    Abandoned(String),
     /// For people: a link to the back end came up, or something is being tried.
     Note(String),
     /// For people who should do something: the link to the back end is lost, or it breaks the protocol.
@@ -46,8 +49,8 @@ pub trait Backend: Send {
         None
     }
 
-    /// What to wait on; `None`: poll by time.
-    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+    /// What to wait on; nothing: poll by time.
+    fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2];
 
     /// When to poll at the latest, if not on readiness.
     fn next_deadline(&self) -> Option<Nanos>;

@@ -41,12 +41,11 @@ pub struct Request {
     pub cause: Cause,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one, and a box would be an allocation")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
     Deferred { cause: Cause, due: Nanos },
-    Requested,
+    Requested { cause: Cause },
 }
 
 /// The state of checkpointing of one VM pair.
@@ -80,7 +79,7 @@ impl Lifecycle {
                 self.absorbed += 1;
                 self.state = State::Deferred { cause: first, due: due.min(self.due(&cause, now)) };
             }
-            State::Requested => self.absorbed += 1,
+            State::Requested { .. } => self.absorbed += 1,
         }
         self.poll_deferred(now)
     }
@@ -97,7 +96,7 @@ impl Lifecycle {
     pub fn poll_deferred(&mut self, now: Nanos) -> Option<Request> {
         match self.state {
             State::Deferred { cause, due } if due <= now => {
-                self.state = State::Requested;
+                self.state = State::Requested { cause };
                 Some(Request { at: now, cause })
             }
             _ => None,
@@ -115,7 +114,15 @@ impl Lifecycle {
     fn periodic_due(&self) -> Option<Nanos> {
         match self.state {
             State::Idle => Some(self.last_commit.unwrap_or(self.started) + self.settings.max_interval?),
-            State::Deferred { .. } | State::Requested => None,
+            State::Deferred { .. } | State::Requested { .. } => None,
+        }
+    }
+
+    /// The first cause of the request that is outstanding.
+    pub fn requested(&self) -> Option<Cause> {
+        match self.state {
+            State::Requested { cause } => Some(cause),
+            State::Idle | State::Deferred { .. } => None,
         }
     }
 
@@ -129,7 +136,7 @@ impl Lifecycle {
     pub fn deferred_deadline(&self) -> Option<Nanos> {
         match self.state {
             State::Deferred { due, .. } => Some(due),
-            State::Idle | State::Requested => None,
+            State::Idle | State::Requested { .. } => None,
         }
     }
 

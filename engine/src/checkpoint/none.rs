@@ -30,8 +30,8 @@ impl Backend for NoBackend {
         self.due.take_if(|due| *due <= now).map(|_| BackendEvent::Committed)
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None, None]
     }
 
     fn next_deadline(&self) -> Option<Nanos> {

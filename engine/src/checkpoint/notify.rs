@@ -18,7 +18,7 @@ use pmd_tap::{
 };
 
 use super::{Backend, BackendEvent, BackendLink, Request};
-use crate::config::NotifyAddress;
+use crate::config::SocketAddress;
 use crate::metrics::LinkState;
 
 /// From us: take a checkpoint.
@@ -89,7 +89,7 @@ impl NotifyBackend {
     ///
     /// # Errors
     /// One sentence when the address cannot be listened on or its host has no address.
-    pub fn new(address: &NotifyAddress, framing: Framing) -> Result<Self, NotifyError> {
+    pub fn new(address: &SocketAddress, framing: Framing) -> Result<Self, NotifyError> {
         let socket: ChardevSettings = address.as_str().parse()?;
         Self::on(ChardevPort::new(&ChardevSettings { framing, ..socket })?)
     }
@@ -233,8 +233,8 @@ impl Backend for NotifyBackend {
         Some(BackendLink { name: "notify", state })
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        self.port.readiness()
+    fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [self.port.readiness(), None]
     }
 
     fn next_deadline(&self) -> Option<Nanos> {

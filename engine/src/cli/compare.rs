@@ -16,7 +16,7 @@ use crate::config::{Ports, Purpose, Settings, Sources};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   colo compare --primary-in tcp:127.0.0.1:9001 --secondary-in tcp:0.0.0.0:9004,listen --out tcp:127.0.0.1:9005 \\
-      --checkpoint notify:unix:/run/colo/notify.sock,listen
+      --checkpoint qmp:unix:/run/colo/primary.qmp,secondary=unix:/run/colo/secondary.qmp
   colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy
   colo compare --config colo.toml --set compare_timeout=200 --set max_queue_size=4096")]
 pub(super) struct Args {
@@ -29,8 +29,9 @@ pub(super) struct Args {
     /// Where released frames go (QEMU: `outdev`)
     #[arg(long, value_name = "PORT")]
     out: Option<String>,
-    /// Who takes checkpoints: notify:ADDR (QEMU: `notify_dev`), or none, where requests commit by themselves
-    #[arg(long, value_name = "notify:ADDR|none")]
+    /// Who takes checkpoints: `qmp:ADDR[,secondary=ADDR]` (QEMU's monitors), notify:ADDR (QEMU: `notify_dev`),
+    /// exec:COMMAND (exit status 0: committed), or none, where requests commit by themselves
+    #[arg(long, value_name = "qmp:ADDR|notify:ADDR|exec:COMMAND|none")]
     checkpoint: Option<String>,
     /// With --checkpoint none: a request commits after so many milliseconds [default: 5]
     #[arg(long, value_name = "MS|never")]

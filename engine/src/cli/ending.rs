@@ -66,7 +66,9 @@ impl CaptureEnd {
             + commit
             + SLACK;
         let commits = match checkpoint.backend {
-            CheckpointBackend::Notify(_) => Commits::Elsewhere,
+            CheckpointBackend::Notify(_) | CheckpointBackend::Qmp(_) | CheckpointBackend::Exec(_) => {
+                Commits::Elsewhere
+            }
             CheckpointBackend::None => Commits::Ours,
         };
         Self { grace, commits, last: None }

@@ -12,7 +12,7 @@ use super::ending::CaptureEnd;
 use super::reload::{Reloader, warn_of_masks};
 use super::service::Service;
 use super::{CompareOptions, Format, UsageError, print, print_json};
-use crate::checkpoint::{Backend, NoBackend, NotifyBackend};
+use crate::checkpoint::{Backend, ExecBackend, NoBackend, NotifyBackend, QmpBackend};
 use crate::config::{CheckpointBackend, CommitAfter, PortAddress, Settings};
 use crate::metrics::{MetricsServer, Source};
 use crate::runtime::{Engine, EngineError, EnginePorts};
@@ -106,6 +106,10 @@ fn backend(settings: &Settings) -> anyhow::Result<Box<dyn Backend>> {
             CommitAfter::After(after) => Some(after),
             CommitAfter::Never => None,
         })),
+        CheckpointBackend::Qmp(monitors) => {
+            Box::new(QmpBackend::new(monitors).map_err(|error| UsageError(error.to_string()))?)
+        }
+        CheckpointBackend::Exec(command) => Box::new(ExecBackend::new(command)),
         CheckpointBackend::Notify(address) => {
             let framing = if settings.ports.vnet_hdr_support {
                 pmd_tap::Framing::VnetHeader

@@ -11,8 +11,8 @@ const UNIX_PATH_BYTES: usize = 107;
 
 /// What a port address looks like, for messages.
 pub(super) const PORT_SYNTAX: &str = "unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE";
-/// What a notifier address looks like, for messages.
-pub(super) const NOTIFY_SYNTAX: &str = "unix:PATH[,listen] or tcp:HOST:PORT[,listen]";
+/// What a control connection's address looks like, for messages.
+pub(super) const SOCKET_SYNTAX: &str = "unix:PATH[,listen] or tcp:HOST:PORT[,listen]";
 
 /// Where frames come from or go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +23,18 @@ pub enum PortAddress {
     Pcap(PathBuf),
 }
 
-/// Where QEMU's `notify_dev` is: `unix:PATH[,listen]` or `tcp:HOST:PORT[,listen]`, checked.
+/// Where a control connection is, as QEMU's `notify_dev`: `unix:PATH[,listen]` or `tcp:HOST:PORT[,listen]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotifyAddress(String);
+pub struct SocketAddress(String);
+
+/// The monitors (QMP) of a QEMU pair: `ADDR[,secondary=ADDR]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QmpAddresses {
+    /// The primary's, which takes checkpoints.
+    pub primary: SocketAddress,
+    /// The secondary's.
+    pub secondary: Option<SocketAddress>,
+}
 
 /// Why an address is not one: the end of a sentence that starts with the address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,8 +90,8 @@ impl PortAddress {
     }
 }
 
-impl NotifyAddress {
-    /// The address as it was written, without the `notify:` in front.
+impl SocketAddress {
+    /// The address as it was written, without what stands in front of it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -90,6 +99,32 @@ impl NotifyAddress {
     /// The socket without options.
     pub(super) fn endpoint(&self) -> String {
         endpoint(&self.0)
+    }
+}
+
+/// What stands between the two addresses.
+const SECONDARY: &str = ",secondary=";
+
+impl FromStr for QmpAddresses {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        match text.split_once(SECONDARY) {
+            Some((primary, secondary)) => {
+                Ok(Self { primary: primary.parse()?, secondary: Some(secondary.parse()?) })
+            }
+            None => Ok(Self { primary: text.parse()?, secondary: None }),
+        }
+    }
+}
+
+impl fmt::Display for QmpAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.primary)?;
+        match &self.secondary {
+            Some(secondary) => write!(f, "{SECONDARY}{secondary}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -106,11 +141,11 @@ impl FromStr for PortAddress {
     }
 }
 
-impl FromStr for NotifyAddress {
+impl FromStr for SocketAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        check_socket(text, NOTIFY_SYNTAX, &["listen"])?;
+        check_socket(text, SOCKET_SYNTAX, &["listen"])?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -124,7 +159,7 @@ impl fmt::Display for PortAddress {
     }
 }
 
-impl fmt::Display for NotifyAddress {
+impl fmt::Display for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

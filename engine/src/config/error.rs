@@ -82,7 +82,7 @@ pub enum ConfigError {
     #[error("--{flag} is missing; say --{flag} {syntax}, or {key} = \"...\" in the file")]
     MissingPort { flag: &'static str, key: &'static str, syntax: &'static str },
     #[error(
-        "nobody is named to take checkpoints; say --checkpoint notify:ADDR, or --checkpoint none for a trial without VMs"
+        "nobody is named to take checkpoints; say --checkpoint qmp:ADDR (QEMU's monitor), or --checkpoint none for a trial without VMs"
     )]
     MissingCheckpoint,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::address::{NOTIFY_SYNTAX, PORT_SYNTAX, PortAddress};
+use super::address::{AddressError, PORT_SYNTAX, PortAddress, SOCKET_SYNTAX};
 use super::classes::POLICY_KEYS;
 use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
 use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
@@ -40,8 +40,8 @@ pub(super) const NOTIFY_DEV: Key = Key {
     meaning: "QEMU's name: the same as checkpoint = \"notify:ADDR\"",
     example: "\"unix:/run/colo/notify.sock\"",
     set: |s, v| {
-        let text = v.as_text().ok_or_else(|| NOTIFY_SYNTAX.to_owned())?;
-        let address = text.parse().map_err(|error| format!("{NOTIFY_SYNTAX} ({text:?} {error})"))?;
+        let text = v.as_text().ok_or_else(|| SOCKET_SYNTAX.to_owned())?;
+        let address = text.parse().map_err(|error| format!("{SOCKET_SYNTAX} ({text:?} {error})"))?;
         s.checkpoint.backend = CheckpointBackend::Notify(address);
         Ok(())
     },
@@ -71,7 +71,7 @@ const MANY: RangeInclusive<u64> = 64..=4_194_304;
 const DIVERGED_BYTES: RangeInclusive<u64> = 1_048_576..=1 << 40;
 
 /// Every key, in the order `dump-config` prints them.
-pub(super) static KEYS: [Key; 33] = [
+pub(super) static KEYS: [Key; 34] = [
     Key {
         name: "primary_in",
         meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
@@ -102,12 +102,15 @@ pub(super) static KEYS: [Key; 33] = [
     },
     Key {
         name: "checkpoint",
-        meaning: "who takes checkpoints: \"notify:ADDR\" (QEMU's notify_dev) or \"none\" (a request commits by itself \
+        meaning: "who takes checkpoints: \"qmp:ADDR[,secondary=ADDR]\" (QEMU's monitor), \"notify:ADDR\" (QEMU's notify_dev), \
+                  \"exec:COMMAND\" (exit status 0: committed) or \"none\" (a request commits by itself \
                   after checkpoint_ms); colo compare wants it said",
         example: "\"notify:unix:/run/colo/notify.sock\"",
         set: |s, v| backend(v).map(|backend| s.checkpoint.backend = backend),
         show: |s| match &s.checkpoint.backend {
             CheckpointBackend::Notify(address) => Shown::Text(format!("notify:{address}")),
+            CheckpointBackend::Qmp(addresses) => Shown::Text(format!("qmp:{addresses}")),
+            CheckpointBackend::Exec(command) => Shown::Text(format!("exec:{command}")),
             CheckpointBackend::None => Shown::text("none"),
         },
     },
@@ -141,6 +144,13 @@ pub(super) static KEYS: [Key; 33] = [
         example: "10000",
         set: |s, v| periodic(v).map(|interval| s.checkpoint.max_interval = interval),
         show: |s| s.checkpoint.max_interval.map_or_else(|| Shown::text("off"), Shown::from),
+    },
+    Key {
+        name: "checkpoint_deadline",
+        meaning: "milliseconds from a request to its commit before it is asked for again, with an alarm",
+        example: "10000",
+        set: |s, v| millis(v, &(1..=HOUR_MS)).map(|deadline| s.checkpoint.deadline = deadline),
+        show: |s| s.checkpoint.deadline.into(),
     },
     Key {
         name: "compare_timeout",
@@ -349,10 +359,20 @@ fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
     if text == "none" {
         return Ok(CheckpointBackend::None);
     }
-    let syntax = format!("\"none\" or notify: with {NOTIFY_SYNTAX}");
-    let address = text.strip_prefix("notify:").ok_or_else(|| syntax.clone())?;
-    let address = address.parse().map_err(|error| format!("{syntax} ({address:?} {error})"))?;
-    Ok(CheckpointBackend::Notify(address))
+    let syntax = || "notify:ADDR, qmp:ADDR[,secondary=ADDR], exec:COMMAND or none".to_owned();
+    let wrong = |address: &str, error: AddressError| format!("{} ({address:?} {error})", syntax());
+    match text.split_once(':').ok_or_else(syntax)? {
+        ("notify", address) => {
+            address.parse().map(CheckpointBackend::Notify).map_err(|error| wrong(address, error))
+        }
+        ("qmp", addresses) => {
+            addresses.parse().map(CheckpointBackend::Qmp).map_err(|error| wrong(addresses, error))
+        }
+        ("exec", command) if command.trim().is_empty() => Err(syntax() + " (no command stands behind exec:)"),
+        ("exec", command) if command.contains('\0') => Err(syntax() + " (the command contains a zero byte)"),
+        ("exec", command) => Ok(CheckpointBackend::Exec(command.to_owned())),
+        _ => Err(syntax()),
+    }
 }
 
 fn commit_after(value: &Value) -> Result<CommitAfter, Expected> {

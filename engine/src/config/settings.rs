@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::address::{NotifyAddress, PortAddress};
+use super::address::{PortAddress, QmpAddresses, SocketAddress};
 use super::header_fields::HeaderFields;
 use crate::compare::CompareSettings;
 use crate::diverged::DivergedSettings;
@@ -85,6 +85,8 @@ pub struct CheckpointSettings {
     pub delay: Duration,
     /// Longest epoch without a request; `None`: no periodic checkpoints.
     pub max_interval: Option<Duration>,
+    /// From a request to its commit at most, before people are told and it is asked for again.
+    pub deadline: Duration,
     /// When a request commits under [`CheckpointBackend::None`].
     pub none_commit_after: CommitAfter,
 }
@@ -93,7 +95,11 @@ pub struct CheckpointSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckpointBackend {
     /// QEMU's `notify_dev` protocol at this address.
-    Notify(NotifyAddress),
+    Notify(SocketAddress),
+    /// QEMU's monitors.
+    Qmp(QmpAddresses),
+    /// A command, run by the shell.
+    Exec(String),
     /// Nobody: a request commits by itself, see [`CommitAfter`]. For replay, demo and measurements.
     None,
 }
@@ -187,6 +193,7 @@ impl Settings {
                 min_interval: Duration::from_millis(100),
                 delay,
                 max_interval,
+                deadline: Duration::from_secs(10),
                 none_commit_after: CommitAfter::After(Duration::from_millis(5)),
             },
             runtime: RuntimeSettings {

@@ -205,7 +205,7 @@ fn qemu_names_are_taken_as_they_are() {
     let (settings, ports) = sources.load_live().expect("settings");
     assert_eq!(ports.primary_in, PortAddress::Chardev("tcp:127.0.0.1:9001,vnet".to_owned()));
     assert_eq!(ports.out, PortAddress::Chardev("unix:/run/out,vnet".to_owned()));
-    let notify: NotifyAddress = "unix:/run/n".parse().expect("an address");
+    let notify: SocketAddress = "unix:/run/n".parse().expect("an address");
     assert_eq!(settings.checkpoint.backend, CheckpointBackend::Notify(notify));
 }
 

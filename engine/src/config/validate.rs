@@ -141,13 +141,17 @@ fn check_addresses(settings: &Settings, subject: &dyn Fn(&str) -> Subject) -> Re
     ];
     let mut seen: Vec<(&'static str, String)> = Vec::new();
     let endpoints = ports.iter().filter_map(|(key, port)| Some((*key, port.as_ref()?.endpoint())));
-    let notify = match &settings.checkpoint.backend {
-        CheckpointBackend::Notify(address) => Some(("checkpoint", address.endpoint())),
-        CheckpointBackend::None => None,
+    let backend = match &settings.checkpoint.backend {
+        CheckpointBackend::Notify(address) => vec![address],
+        CheckpointBackend::Qmp(monitors) => {
+            std::iter::once(&monitors.primary).chain(&monitors.secondary).collect()
+        }
+        CheckpointBackend::Exec(_) | CheckpointBackend::None => Vec::new(),
     };
+    let backend = backend.into_iter().map(|address| ("checkpoint", address.endpoint()));
     let metrics = settings.metrics.filter(|address| address.port() != 0);
     let metrics = metrics.map(|address| ("metrics", format!("tcp:{address}")));
-    for (key, endpoint) in endpoints.chain(notify).chain(metrics) {
+    for (key, endpoint) in endpoints.chain(backend).chain(metrics) {
         if let Some((other, _)) = seen.iter().find(|(_, known)| *known == endpoint) {
             return Err(ConfigError::SameAddress { subject: subject(key), address: endpoint, other });
         }

@@ -64,8 +64,8 @@ impl Backend for WorldBackend {
         }
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None, None]
     }
 
     fn next_deadline(&self) -> Option<Nanos> {

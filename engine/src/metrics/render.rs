@@ -164,6 +164,14 @@ fn checkpoints(pairs: &[PairSnapshot]) -> Vec<Family> {
         "Causes answered by a checkpoint that was already asked for or due, by reason.",
     );
     let mut completed = Family::counter("colo_checkpoints_completed_total", "Checkpoints committed.");
+    let mut overdue = Family::counter(
+        "colo_checkpoints_overdue_total",
+        "Times that a checkpoint did not come within checkpoint_deadline of asking for it.",
+    );
+    let mut abandoned = Family::counter(
+        "colo_checkpoints_abandoned_total",
+        "Checkpoints begun for which nothing left: nobody can say whether they were committed.",
+    );
     let mut duration = Family::histogram(
         "colo_checkpoint_duration_seconds",
         "Time from asking for a checkpoint to its commit.",
@@ -181,10 +189,12 @@ fn checkpoints(pairs: &[PairSnapshot]) -> Vec<Family> {
             absorbed.count(&[pair, ("reason", reason)], count);
         }
         completed.count(&[pair], counts.completed);
+        overdue.count(&[pair], counts.overdue);
+        abandoned.count(&[pair], counts.abandoned);
         duration.distribution(&[pair], &counts.duration_ns, &CHECKPOINT_BOUNDS);
         last.value(&[pair], counts.last_commit_unix.map_or(0.0, |time| time.as_secs_f64()));
     }
-    vec![requested, absorbed, completed, duration, last]
+    vec![requested, absorbed, completed, overdue, abandoned, duration, last]
 }
 
 fn latency(pairs: &[PairSnapshot]) -> Vec<Family> {

@@ -278,6 +278,10 @@ pub struct Checkpoints {
     pub absorbed: Requested,
     /// Commits.
     pub completed: u64,
+    /// Requests that were not answered within `checkpoint_deadline`, each time.
+    pub overdue: u64,
+    /// Checkpoints begun of which nobody can say whether they were committed, or whose boundary came too late.
+    pub abandoned: u64,
     /// Time from request to commit, ns.
     pub duration_ns: Histogram<u64>,
     /// Unix time of the last commit; `None` before the first one.
@@ -318,6 +322,8 @@ impl Default for Checkpoints {
             requested: Requested::default(),
             absorbed: Requested::default(),
             completed: 0,
+            overdue: 0,
+            abandoned: 0,
             duration_ns: empty_histogram(),
             last_commit_unix: None,
         }

@@ -69,6 +69,8 @@ fn pair(pair: &PairSnapshot) -> Value {
             "requested": object(checkpoints.requested.by_label()),
             "absorbed": object(checkpoints.absorbed.by_label()),
             "completed": checkpoints.completed,
+            "overdue": checkpoints.overdue,
+            "abandoned": checkpoints.abandoned,
             "duration_ns": percentiles_json(&checkpoints.duration_ns),
             "last_commit_unix_seconds": checkpoints.last_commit_unix.map(|time| time.as_secs_f64()),
         },

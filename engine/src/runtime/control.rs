@@ -8,14 +8,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arrayvec::ArrayVec;
 use pmd_tap::{LinkEvent, Nanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::rings::Plan;
 use super::shared::{PortNews, PortRole, Shared};
 use crate::checkpoint::{Backend, BackendEvent, BackendLink, Lifecycle, Request};
+use crate::config::Settings;
 use crate::flow::FlowKey;
 use crate::metrics::{Checkpoints, Requested};
 use crate::verdict::{Cause, Detail, Reason};
+use crate::wiring::checkpoint_deadline;
 
 /// Longest wait, so that nothing depends on a wake-up alone.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
@@ -58,6 +62,22 @@ enum Committed {
     NotYet,
 }
 
+/// What the control thread goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ControlSettings {
+    /// Shards that flush.
+    pub(super) shards: u64,
+    /// From a request, or a pause, to the commit at most; `None`: it may take for ever.
+    pub(super) deadline: Option<Duration>,
+}
+
+impl ControlSettings {
+    pub(super) fn new(settings: &Settings, plan: &Plan) -> Self {
+        let shards = u64::try_from(plan.shards).unwrap_or(1);
+        Self { shards, deadline: checkpoint_deadline(settings) }
+    }
+}
+
 /// The control thread.
 pub(super) struct Control {
     shared: Arc<Shared>,
@@ -65,10 +85,17 @@ pub(super) struct Control {
     backend: Box<dyn Backend>,
     counters: Arc<Mutex<ControlCounters>>,
     phase: Phase,
+    /// Boundaries decided, with a commit or without.
     epoch: u32,
+    /// How many those were at the last commit.
+    committed_at: u32,
     inputs: u64,
-    shards: u64,
+    settings: ControlSettings,
     requested_at: Option<Nanos>,
+    /// When the outstanding request is asked for again.
+    overdue_at: Option<Nanos>,
+    /// When the primary was paused for the checkpoint under way.
+    paused_at: Option<Nanos>,
     /// For links, and apart from it for causes: a storm of mismatches must not hide a lost link.
     link_log: LogBudget,
     /// What stood in the way of each link when it was last said.
@@ -83,7 +110,7 @@ impl Control {
         lifecycle: Lifecycle,
         backend: Box<dyn Backend>,
         counters: Arc<Mutex<ControlCounters>>,
-        shards: usize,
+        settings: ControlSettings,
     ) -> Self {
         Self {
             shared,
@@ -92,9 +119,12 @@ impl Control {
             counters,
             phase: Phase::Idle,
             epoch: 0,
+            committed_at: 0,
             inputs: 2,
-            shards: u64::try_from(shards).unwrap_or(1),
+            settings,
             requested_at: None,
+            overdue_at: None,
+            paused_at: None,
             link_log: LogBudget::default(),
             obstacles: Default::default(),
             cause_log: LogBudget::default(),
@@ -118,6 +148,7 @@ impl Control {
         self.heed_causes(now);
         self.poll_lifecycle(now);
         self.poll_phase(now);
+        self.poll_deadline(now);
     }
 
     fn counters(&self) -> std::sync::MutexGuard<'_, ControlCounters> {
@@ -163,8 +194,9 @@ impl Control {
     fn heed_causes(&mut self, now: Nanos) {
         while let Some((epoch, cause)) = self.shared.next_cause() {
             self.count_cause(&cause);
-            // A flush has answered what was found before it, or is about to.
-            if epoch != self.epoch || self.is_commit_under_way() {
+            // A commit has answered what was found before it, or is about to.
+            let answered = epoch.wrapping_sub(self.committed_at) > u32::MAX / 2;
+            if answered || self.is_commit_under_way() {
                 self.absorb(cause.reason);
                 continue;
             }
@@ -223,7 +255,35 @@ impl Control {
         let Some(request) = request else { return };
         *reason_cell(&mut self.counters().checkpoints.requested, request.cause.reason) += 1;
         self.requested_at = Some(request.at);
-        self.backend.request(&request);
+        self.ask(&request);
+    }
+
+    fn ask(&mut self, request: &Request) {
+        self.overdue_at = self.settings.deadline.map(|deadline| request.at + deadline);
+        self.backend.request(request);
+    }
+
+    /// A checkpoint that was asked for or begun, and does not come: nothing of what is held leaves, people are told, and
+    /// it is asked for again.
+    fn poll_deadline(&mut self, now: Nanos) {
+        let Some(deadline) = self.settings.deadline else { return };
+        if self.phase == Phase::Paused && self.paused_at.is_some_and(|paused| now >= paused + deadline) {
+            let why =
+                format!("the primary was paused, but no commit came within {} s", deadline.as_secs_f64());
+            self.abandon(&why, now);
+        }
+        if self.overdue_at.is_none_or(|due| now < due) {
+            return;
+        }
+        self.overdue_at = None;
+        let Some(cause) = self.lifecycle.requested() else { return };
+        self.counters().checkpoints.overdue += 1;
+        tracing::error!(
+            "no checkpoint within {} s of asking for it ({}); what is held stays held; it is asked for again",
+            deadline.as_secs_f64(),
+            cause.reason.label()
+        );
+        self.ask(&Request { at: now, cause });
     }
 
     fn poll_phase(&mut self, now: Nanos) {
@@ -237,6 +297,7 @@ impl Control {
                     Committed::Yes => self.flush(now),
                     Committed::NotYet => {
                         self.phase = Phase::Paused;
+                        self.paused_at = Some(now);
                         self.backend.boundary_taken();
                     }
                 }
@@ -272,8 +333,11 @@ impl Control {
                 (BackendEvent::Paused, Phase::Idle) => self.mark(Committed::NotYet),
                 (BackendEvent::Committed, Phase::Idle) => self.mark(Committed::Yes),
                 (BackendEvent::Committed, Phase::Paused) => self.flush(now),
+                (BackendEvent::Abandoned(why), Phase::Paused) => {
+                    self.abandon(&format!("{why}; nothing leaves for that checkpoint"), now);
+                }
                 // Paused twice is paused.
-                (BackendEvent::Paused | BackendEvent::Committed, _) => continue,
+                (BackendEvent::Paused | BackendEvent::Committed | BackendEvent::Abandoned(_), _) => continue,
             }
             return;
         }
@@ -284,9 +348,31 @@ impl Control {
         self.shared.set_boundary(self.epoch.wrapping_add(1));
     }
 
-    fn flush(&mut self, now: Nanos) {
-        self.phase = Phase::Flushing { flushes: self.shared.flushed() + self.shards };
+    /// The boundary is decided: every shard is to say that it has gone by.
+    fn begin_flush(&mut self) {
+        self.phase = Phase::Flushing { flushes: self.shared.flushed() + self.settings.shards };
         self.epoch = self.epoch.wrapping_add(1);
+        self.paused_at = None;
+    }
+
+    /// Whether the checkpoint was committed is not known, or frames of the new epoch are in front of its boundary:
+    /// nothing leaves for it, and what was asked for is asked for again.
+    fn abandon(&mut self, why: &str, now: Nanos) {
+        self.begin_flush();
+        self.counters().checkpoints.abandoned += 1;
+        if self.link_log.allows(now) {
+            tracing::warn!("checkpoint back end: {why}");
+        }
+        self.shared.set_void(self.epoch);
+        if let Some(cause) = self.lifecycle.requested() {
+            self.ask(&Request { at: now, cause });
+        }
+    }
+
+    fn flush(&mut self, now: Nanos) {
+        self.begin_flush();
+        self.committed_at = self.epoch;
+        self.overdue_at = None;
         self.lifecycle.handle_commit(now);
         let requested_at = self.requested_at.take();
         {
@@ -309,16 +395,19 @@ impl Control {
                 self.lifecycle.deferred_deadline(),
                 self.lifecycle.periodic_deadline(),
                 self.backend.next_deadline(),
+                self.overdue_at,
+                self.paused_at.zip(self.settings.deadline).map(|(paused, deadline)| paused + deadline),
             ];
             let next = deadlines.into_iter().flatten().min();
             let most = next.map_or(LONGEST_WAIT, |next| next.since(now).min(LONGEST_WAIT));
             let waker = PollFd::from_borrowed_fd(self.shared.control.bell().fd(), PollFlags::IN);
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(most.subsec_nanos()) };
             // An interrupted wait is a short one.
-            let _ = match self.backend.readiness() {
-                Some(fd) => poll(&mut [waker, PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)),
-                None => poll(&mut [waker], Some(&timeout)),
-            };
+            let links = self.backend.readiness().into_iter().flatten();
+            let mut polled: ArrayVec<PollFd<'_>, 3> = ArrayVec::new();
+            polled.push(waker);
+            polled.extend(links.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let _ = poll(&mut polled, Some(&timeout));
         }
         self.shared.control.awake();
     }
@@ -400,13 +489,17 @@ mod tests {
             self.0.take()
         }
 
-        fn readiness(&self) -> Option<BorrowedFd<'_>> {
-            None
+        fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
+            [None, None]
         }
 
         fn next_deadline(&self) -> Option<Nanos> {
             None
         }
+    }
+
+    fn settings_of(deadline: Option<Duration>) -> ControlSettings {
+        ControlSettings { shards: 1, deadline }
     }
 
     #[test]
@@ -417,7 +510,8 @@ mod tests {
         let settings = LifecycleSettings { min_interval: Duration::ZERO, ..LifecycleSettings::default() };
         let lifecycle = Lifecycle::new(settings, Nanos::ZERO);
         let backend = Box::new(Told(Some(BackendEvent::Committed)));
-        let mut control = Control::new(Arc::clone(&shared), lifecycle, backend, Arc::clone(&counters), 1);
+        let mut control =
+            Control::new(Arc::clone(&shared), lifecycle, backend, Arc::clone(&counters), settings_of(None));
         let asked = || {
             let checkpoints = &counters.lock().unwrap().checkpoints;
             (checkpoints.requested.timeout, checkpoints.absorbed.timeout, checkpoints.completed)

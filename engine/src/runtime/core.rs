@@ -328,8 +328,13 @@ impl Core {
     /// Flushes when both sides' boundaries are here and the checkpoint was committed.
     fn poll_flush(&mut self, now: Nanos, env: &Env<'_>) -> bool {
         let Some((seat, mut sink)) = self.desk(now, env) else { return false };
-        match seat.gate.turn(|| env.shared.committed()) {
+        match seat.gate.turn(|| env.shared.committed(), |epoch| env.shared.is_void(epoch)) {
             Turn::Wait => return false,
+            Turn::Void => {
+                seat.shard.pass_boundary();
+                env.shared.count_flushed();
+                return true;
+            }
             Turn::Begin => sink.queue.push(OutItem::FlushBegin),
             Turn::GoOn => {}
         }

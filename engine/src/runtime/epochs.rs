@@ -9,8 +9,10 @@ use crate::side::{BySide, Side};
 pub(super) struct Epochs {
     /// The epoch whose end the inputs are to mark.
     boundary: AtomicU32,
-    /// The epoch whose end was committed.
+    /// The epoch whose end was committed, or whose boundary is void.
     committed: AtomicU32,
+    /// The last epoch whose boundary is void: the frames behind it go on as if it had never been.
+    void: AtomicU32,
     /// Inputs that have marked the boundary, and shards that have flushed, counted up for ever.
     marked: AtomicU64,
     flushed: AtomicU64,
@@ -21,6 +23,7 @@ impl Epochs {
         Self {
             boundary: AtomicU32::new(0),
             committed: AtomicU32::new(0),
+            void: AtomicU32::new(0),
             marked: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
         }
@@ -39,6 +42,18 @@ impl Epochs {
     /// Tells the shards that `epoch` was committed.
     pub(super) fn set_committed(&self, epoch: u32) {
         self.committed.store(epoch, Ordering::Release);
+    }
+
+    /// Tells the shards that the boundary of `epoch` is void: nothing was committed that it could stand for.
+    pub(super) fn set_void(&self, epoch: u32) {
+        // In this order: who sees it decided sees how.
+        self.void.store(epoch, Ordering::Release);
+        self.set_committed(epoch);
+    }
+
+    /// Whether the boundary of a decided epoch is void.
+    pub(super) fn is_void(&self, epoch: u32) -> bool {
+        self.void.load(Ordering::Acquire) == epoch
     }
 
     #[inline(always)]
@@ -143,6 +158,8 @@ pub(super) enum Turn {
     Begin,
     /// Go on with it.
     GoOn,
+    /// The boundary is void: let it pass.
+    Void,
 }
 
 impl Gate {
@@ -168,7 +185,11 @@ impl Gate {
 
     /// Whose turn it is: a flush begins when both sides' boundaries are here and the checkpoint was committed.
     #[inline(always)]
-    pub(super) fn turn(&mut self, committed: impl FnOnce() -> u32) -> Turn {
+    pub(super) fn turn(
+        &mut self,
+        committed: impl FnOnce() -> u32,
+        is_void: impl FnOnce(u32) -> bool,
+    ) -> Turn {
         if self.is_flushing() {
             return Turn::GoOn;
         }
@@ -176,6 +197,10 @@ impl Gate {
         let both = self.marked.primary == next && self.marked.secondary == next;
         if !both || committed() != next {
             return Turn::Wait;
+        }
+        if is_void(next) {
+            self.epoch = next;
+            return Turn::Void;
         }
         self.flushing = Flushing::Yes;
         Turn::Begin

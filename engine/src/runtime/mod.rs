@@ -33,7 +33,7 @@ use crate::tx::{OutQueue, Output};
 use crate::wiring::{fragment_settings, lifecycle_settings, rule_set, shard_settings};
 use crate::witness::{Exchange, Witness};
 
-use control::{Control, ControlCounters};
+use control::{Control, ControlCounters, ControlSettings};
 use core::{Core, ShardSeat};
 use diverged::DivergedThread;
 use publish::Published;
@@ -120,7 +120,13 @@ impl Engine {
         });
         let mut engine = Self { shared: Arc::clone(&shared), scrape, threads: Vec::new(), diverged };
         let lifecycle = Lifecycle::new(lifecycle_settings(settings), shared.clock.now());
-        let control = Control::new(Arc::clone(&shared), lifecycle, backend, counters, rings.plan().shards);
+        let control = Control::new(
+            Arc::clone(&shared),
+            lifecycle,
+            backend,
+            counters,
+            ControlSettings::new(settings, rings.plan()),
+        );
         let pins = pins(&settings.runtime.cores);
         for core in cores {
             let (shared, rings) = (Arc::clone(&shared), Arc::clone(&rings));

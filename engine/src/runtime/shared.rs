@@ -112,6 +112,17 @@ impl Shared {
         self.wake_cores();
     }
 
+    /// Tells the shards that the boundary of `epoch` stands for no commit.
+    pub(super) fn set_void(&self, epoch: u32) {
+        self.epochs.set_void(epoch);
+        self.wake_cores();
+    }
+
+    /// Whether the boundary of a decided epoch stands for no commit.
+    pub(super) fn is_void(&self, epoch: u32) -> bool {
+        self.epochs.is_void(epoch)
+    }
+
     #[inline(always)]
     pub(super) fn committed(&self) -> u32 {
         self.epochs.committed()

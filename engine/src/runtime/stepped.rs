@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pmd_tap::{Clock, Nanos};
 
-use super::control::{Control, ControlCounters};
+use super::control::{Control, ControlCounters, ControlSettings};
 use super::core::{Core, Env, Found};
 use super::rings::Rings;
 use super::shared::Shared;
@@ -84,7 +84,13 @@ impl SteppedEngine {
         let cores = build_cores(settings, &plan, ports, &parts)?;
         let told = Arc::new(Mutex::new(ControlCounters::default()));
         let lifecycle = Lifecycle::new(lifecycle_settings(settings), Nanos::ZERO);
-        let control = Control::new(Arc::clone(&shared), lifecycle, backend, Arc::clone(&told), plan.shards);
+        let control = Control::new(
+            Arc::clone(&shared),
+            lifecycle,
+            backend,
+            Arc::clone(&told),
+            ControlSettings::new(settings, &plan),
+        );
         Ok(Self { shared, rings: Arc::new(Rings::new(plan)), cores, control, told, now: Nanos::ZERO })
     }
 

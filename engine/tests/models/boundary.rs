@@ -7,13 +7,13 @@ use std::sync::Arc;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, MaxSteps, Runner, thread};
 
-use crate::engine::{Came, Coming, Core, Fault, Kind, Shared};
+use crate::engine::{Came, Coming, Core, Decision, Fault, Kind, Shared};
 
 /// Orders tried of each kind. A planted fault is found in some tens to hundreds of them.
 const ORDERS: usize = 3_000;
 /// Changes of priority in an order (probabilistic concurrency testing).
 const CHANGES: usize = 3;
-const CHECKPOINTS: u32 = 2;
+const COMMITS: &[Decision] = &[Decision::Commit, Decision::Commit];
 
 /// When the engine is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn is_held(place: u64) -> bool {
     frames[usize::try_from(place).unwrap()].1 == Kind::Held
 }
 
-fn one_order(fault: Fault, stop: Stop) {
+fn one_order(fault: Fault, stop: Stop, decisions: &'static [Decision]) {
     let shared = Arc::new(Shared::new(fault));
     let inputs = [primary(), vec![vec![HELD_0], vec![HELD_1]]];
     let cores: Vec<_> = (0..2)
@@ -61,18 +61,18 @@ fn one_order(fault: Fault, stop: Stop) {
         .collect();
     let control = {
         let shared = Arc::clone(&shared);
-        thread::spawn(move || shared.control(CHECKPOINTS))
+        thread::spawn(move || shared.control(decisions))
     };
-    let committed = match stop {
+    let decided = match stop {
         Stop::AfterTheCheckpoints | Stop::WhenAllHasLeft => {
-            let committed = control.join().unwrap();
+            let decided = control.join().unwrap();
             let leaving = || shared.sent.lock().unwrap().iter().filter(|place| !is_held(**place)).count();
             while stop == Stop::WhenAllHasLeft && leaving() < LEAVING {
                 thread::yield_now();
             }
             shared.stop();
-            assert_eq!(committed, CHECKPOINTS);
-            committed
+            assert_eq!(decided, decisions.len());
+            decided
         }
         Stop::AtAnyTime => {
             shared.stop();
@@ -80,12 +80,15 @@ fn one_order(fault: Fault, stop: Stop) {
         }
     };
     let came: Vec<Came> = cores.into_iter().map(|core| core.join().unwrap()).collect();
-    judge(&shared.sent.lock().unwrap(), &came, usize::try_from(committed).unwrap());
+    judge(&shared.sent.lock().unwrap(), &came, &decisions[..decided]);
 }
 
-fn judge(sent: &[u64], came: &[Came], committed: usize) {
-    let boundaries = &came[0].boundaries[..committed];
-    let epoch_of = |place: u64| boundaries.iter().filter(|boundary| place >= **boundary).count();
+fn judge(sent: &[u64], came: &[Came], decisions: &[Decision]) {
+    let decided = came[0].boundaries.iter().zip(decisions);
+    let boundaries: Vec<_> =
+        decided.filter(|(_, decision)| **decision == Decision::Commit).map(|(place, _)| place).collect();
+    let committed = boundaries.len();
+    let epoch_of = |place: u64| boundaries.iter().filter(|boundary| place >= ***boundary).count();
     for pair in sent.windows(2) {
         assert!(
             epoch_of(pair[0]) <= epoch_of(pair[1]),
@@ -104,6 +107,10 @@ fn judge(sent: &[u64], came: &[Came], committed: usize) {
 }
 
 fn many_orders(fault: Fault, stop: Stop) {
+    many_orders_of(fault, stop, COMMITS);
+}
+
+fn many_orders_of(fault: Fault, stop: Stop, decisions: &'static [Decision]) {
     let config = || {
         let mut config = Config::new();
         config.max_steps = MaxSteps::FailAfter(100_000);
@@ -111,9 +118,10 @@ fn many_orders(fault: Fault, stop: Stop) {
     };
     // It prefers one thread for long, so nobody may wait by looking again and again.
     if stop != Stop::WhenAllHasLeft {
-        Runner::new(PctScheduler::new(CHANGES, ORDERS), config()).run(move || one_order(fault, stop));
+        Runner::new(PctScheduler::new(CHANGES, ORDERS), config())
+            .run(move || one_order(fault, stop, decisions));
     }
-    Runner::new(RandomScheduler::new(ORDERS), config()).run(move || one_order(fault, stop));
+    Runner::new(RandomScheduler::new(ORDERS), config()).run(move || one_order(fault, stop, decisions));
 }
 
 #[test]
@@ -136,6 +144,20 @@ fn a_shard_that_does_not_wait_for_its_flush_is_found() {
 #[should_panic(expected = "deadlock")]
 fn a_commit_that_wakes_nobody_is_found() {
     many_orders(Fault::SilentCommit, Stop::AfterTheCheckpoints);
+}
+
+#[test]
+fn nothing_leaves_for_a_boundary_that_is_void() {
+    for decisions in [&[Decision::GiveUp, Decision::Commit], &[Decision::Commit, Decision::GiveUp]] {
+        many_orders_of(Fault::None, Stop::AfterTheCheckpoints, decisions);
+        many_orders_of(Fault::None, Stop::AtAnyTime, decisions);
+    }
+}
+
+#[test]
+#[should_panic(expected = "flushed without a commit")]
+fn a_shard_that_flushes_at_a_void_boundary_is_found() {
+    many_orders_of(Fault::FlushesAnyway, Stop::AfterTheCheckpoints, &[Decision::Commit, Decision::GiveUp]);
 }
 
 #[test]

@@ -77,6 +77,16 @@ pub(crate) enum Fault {
     HastyEnd,
     /// A shard looks into its rings before it asks whether the inputs have ended.
     LooksTooEarly,
+    /// A shard flushes at a boundary that stands for no commit.
+    FlushesAnyway,
+}
+
+/// What the control thread decides about a boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Commit,
+    /// It stands for no commit.
+    GiveUp,
 }
 
 /// What a frame does in its shard.
@@ -138,28 +148,31 @@ impl Shared {
         self.control.wake();
     }
 
-    /// The control thread: so many checkpoints, or until it is stopped. Returns how many were committed.
-    pub(crate) fn control(&self, checkpoints: u32) -> u32 {
-        let mut committed = 0;
-        for epoch in 1..=checkpoints {
+    /// The control thread: so many boundaries, or until it is stopped. Returns how many were decided.
+    pub(crate) fn control(&self, decisions: &[Decision]) -> usize {
+        let mut decided = 0;
+        for (epoch, decision) in (1..).zip(decisions) {
             let (marks, flushes) = (self.epochs.marked() + 2, self.epochs.flushed() + 2);
             self.epochs.set_boundary(epoch);
             self.wake_cores();
             if !self.wait_until(|| self.epochs.marked() >= marks) {
                 break;
             }
-            self.epochs.set_committed(epoch);
+            match decision {
+                Decision::Commit => self.epochs.set_committed(epoch),
+                Decision::GiveUp => self.epochs.set_void(epoch),
+            }
             if self.fault != Fault::SilentCommit {
                 self.wake_cores();
             }
-            committed = epoch;
+            decided += 1;
             if !self.wait_until(|| self.epochs.flushed() >= flushes) {
                 break;
             }
         }
         self.endings.control_ends();
         self.wake_cores();
-        committed
+        decided
     }
 
     /// False: it was told to stop.
@@ -417,8 +430,15 @@ impl<'a> Core<'a> {
 
     /// In steps of one frame.
     fn poll_flush(&mut self) -> bool {
-        match self.gate.turn(|| self.shared.epochs.committed()) {
+        let epochs = &self.shared.epochs;
+        let is_void = |epoch| epochs.is_void(epoch) && self.shared.fault != Fault::FlushesAnyway;
+        match self.gate.turn(|| epochs.committed(), is_void) {
             Turn::Wait => return false,
+            Turn::Void => {
+                epochs.count_flushed();
+                self.shared.control.wake();
+                return true;
+            }
             Turn::Begin => self.queue.push(OutItem::FlushBegin),
             Turn::GoOn => {}
         }

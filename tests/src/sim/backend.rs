@@ -54,8 +54,8 @@ impl Backend for SimBackend {
         self.0.get().boundaries += 1;
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None, None]
     }
 
     fn next_deadline(&self) -> Option<Nanos> {

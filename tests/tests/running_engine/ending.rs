@@ -10,7 +10,7 @@ use super::rig::{Books, LAYOUTS, Live, names, patient};
 
 const FLOWS: u16 = 64;
 /// An end that waits for nothing; the engine gives up pushing only after two seconds.
-const PROMPT: Duration = Duration::from_secs(1);
+const PROMPT: Duration = Duration::from_millis(1_900);
 
 /// Stops it; fails when that took as long as giving up does.
 fn stop_promptly(engine: Engine) -> Snapshot {

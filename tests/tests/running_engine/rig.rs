@@ -77,8 +77,8 @@ impl Backend for Checkpointer {
         self.told(|told| told.boundaries += 1);
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None, None]
     }
 
     fn next_deadline(&self) -> Option<Nanos> {
@@ -305,6 +305,11 @@ impl Live {
     /// What the engine counts.
     pub(crate) fn pair(&self) -> Result<PairSnapshot> {
         pair(self.engine.snapshot())
+    }
+
+    /// A pause that comes to nothing.
+    pub(crate) fn give_up(&self) {
+        self.checkpointer.say([BackendEvent::Abandoned("the test says so".to_owned())]);
     }
 
     pub(crate) fn commit(&self) {

@@ -1,0 +1,328 @@
+//! Checkpoints of a QEMU pair, over the primary's monitor (QMP).
+//!
+//! A request is `migrate-set-parameters` of `x-checkpoint-delay`, even to the value it has: QEMU's checkpoint thread
+//! wakes up for it. The pause and the commit are seen as the events STOP and RESUME. Not every pair of those is a
+//! checkpoint, and not every boundary is taken in time, so a commit is believed only if
+//!
+//! - QEMU says, when asked after STOP, that it is paused for a checkpoint, and not by an operator, and
+//! - the engine had taken its boundary before RESUME happened: the event carries the host's time of day, and the
+//!   processors go on only after it.
+//!
+//! Otherwise the checkpoint is given up: nothing leaves for it, and the next one answers for both. The monitor must be on
+//! this machine, or on one with the same time of day.
+
+mod monitor;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, SystemTime};
+
+use pmd_tap::{ChardevSettings, Nanos, PortError};
+use serde_json::{Value, json};
+
+use super::{Backend, BackendEvent, BackendLink, Request};
+use crate::config::QmpAddresses;
+use crate::metrics::LinkState;
+use monitor::{Monitor, Said};
+
+/// QEMU's default of `x-checkpoint-delay`, for a monitor that does not tell its own.
+const DEFAULT_DELAY_MS: u64 = 20_000;
+/// A request that the monitor refused is made again after that long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What was asked of the primary's monitor, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// The migration's parameters.
+    Parameters,
+    /// A checkpoint.
+    Checkpoint,
+    /// Why the primary is paused.
+    Status,
+}
+
+/// What a pause is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// QEMU has not answered yet.
+    Unknown,
+    /// A checkpoint, or the migration that the first one is.
+    Checkpoint,
+    /// It was over before QEMU answered.
+    Over,
+    /// Something else.
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    Paused {
+        pause: Pause,
+        /// Time of day when the engine had its boundary.
+        boundary: Option<Duration>,
+        /// Time of day when the primary went on.
+        resumed: Option<Duration>,
+    },
+}
+
+/// Takes checkpoints of a QEMU pair over QMP.
+pub struct QmpBackend {
+    primary: Monitor,
+    /// Heard only: its `COLO_EXIT` comes at once when the primary dies.
+    secondary: Option<Monitor>,
+    questions: VecDeque<Question>,
+    /// The primary's `x-checkpoint-delay`, ms.
+    delay_ms: u64,
+    stage: Stage,
+    /// When the outstanding request goes out; `None`: it has, or nothing is asked for.
+    due: Option<Nanos>,
+    /// Whether a request is outstanding.
+    asked: Asked,
+    events: VecDeque<BackendEvent>,
+    /// What stood in the way of each link when it was last told.
+    obstacles: [Option<String>; 2],
+    now: Nanos,
+    time_of_day: fn() -> Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Yes,
+    No,
+}
+
+impl QmpBackend {
+    /// Connects from the first [`poll`](Backend::poll) on.
+    ///
+    /// # Errors
+    /// One sentence when an address cannot be listened on or its host has no address.
+    pub fn new(addresses: &QmpAddresses) -> Result<Self, PortError> {
+        let monitor = |address: &str| -> Result<Monitor, PortError> {
+            let settings: ChardevSettings = address.parse()?;
+            Monitor::new(&settings)
+        };
+        let secondary = match &addresses.secondary {
+            Some(address) => Some(monitor(address.as_str())?),
+            None => None,
+        };
+        Ok(Self {
+            primary: monitor(addresses.primary.as_str())?,
+            secondary,
+            questions: VecDeque::new(),
+            delay_ms: DEFAULT_DELAY_MS,
+            stage: Stage::Running,
+            due: None,
+            asked: Asked::No,
+            events: VecDeque::new(),
+            obstacles: [None, None],
+            now: Nanos::ZERO,
+            time_of_day,
+        })
+    }
+
+    fn read(&mut self, now: Nanos) {
+        while let Some(said) = self.primary.poll(now) {
+            match said {
+                Said::Ready => {
+                    self.tell(BackendEvent::Note("the primary's monitor is up".to_owned()));
+                    self.ask(Question::Parameters);
+                }
+                Said::Lost(reason) => self.lose(&reason),
+                Said::Event { name, data, at } => self.heed(&name, &data, at),
+                Said::Answer(answer) => self.answered(answer),
+            }
+        }
+        let heard: Vec<Said> =
+            self.secondary.iter_mut().flat_map(|monitor| std::iter::from_fn(|| monitor.poll(now))).collect();
+        for said in heard {
+            match said {
+                Said::Ready => self.tell(BackendEvent::Note("the secondary's monitor is up".to_owned())),
+                Said::Lost(reason) => {
+                    self.tell(BackendEvent::Alarm(format!("the secondary's monitor is gone: {reason}")));
+                }
+                Said::Event { name, data, .. } if name == "COLO_EXIT" => self.heed_exit("secondary", &data),
+                Said::Event { .. } | Said::Answer(_) => {}
+            }
+        }
+        self.tell_obstacles();
+    }
+
+    fn tell_obstacles(&mut self) {
+        let found = [self.primary.obstacle(), self.secondary.as_ref().and_then(Monitor::obstacle)];
+        for (last, found) in self.obstacles.iter_mut().zip(found) {
+            if *last != found {
+                self.events.extend(found.clone().map(BackendEvent::Note));
+                *last = found;
+            }
+        }
+    }
+
+    fn tell(&mut self, event: BackendEvent) {
+        self.events.push_back(event);
+    }
+
+    fn ask(&mut self, question: Question) {
+        let (command, arguments) = match question {
+            Question::Parameters => ("query-migrate-parameters", Value::Null),
+            Question::Checkpoint => {
+                ("migrate-set-parameters", json!({ "x-checkpoint-delay": self.delay_ms }))
+            }
+            Question::Status => ("query-status", Value::Null),
+        };
+        self.primary.command(command, arguments);
+        self.questions.push_back(question);
+    }
+
+    fn lose(&mut self, reason: &str) {
+        self.questions.clear();
+        self.tell(BackendEvent::Alarm(format!("the primary's monitor is gone: {reason}")));
+        if self.asked == Asked::Yes {
+            self.due = Some(self.now);
+        }
+        self.give_up("the primary's monitor went away during a checkpoint");
+    }
+
+    /// What is under way will not be believed.
+    fn give_up(&mut self, why: &str) {
+        if let Stage::Paused { .. } = self.stage {
+            self.stage = Stage::Running;
+            self.tell(BackendEvent::Abandoned(why.to_owned()));
+        }
+    }
+
+    fn heed(&mut self, name: &str, data: &Value, at: Duration) {
+        match (name, self.stage) {
+            ("STOP", Stage::Running) => {
+                self.stage = Stage::Paused { pause: Pause::Unknown, boundary: None, resumed: None };
+                self.tell(BackendEvent::Paused);
+                self.ask(Question::Status);
+            }
+            ("RESUME", Stage::Paused { pause, boundary, .. }) => {
+                self.stage = Stage::Paused { pause, boundary, resumed: Some(at) };
+                self.judge();
+            }
+            ("COLO_EXIT", _) => {
+                self.heed_exit("primary", data);
+                self.give_up("QEMU left COLO during a checkpoint");
+            }
+            _ => {}
+        }
+    }
+
+    fn heed_exit(&mut self, whose: &str, data: &Value) {
+        let word = |name| data.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+        let (mode, reason) = (word("mode"), word("reason"));
+        self.tell(BackendEvent::Alarm(format!(
+            "the {whose}'s QEMU left COLO (mode {mode}, reason {reason}): no checkpoint is taken any more"
+        )));
+    }
+
+    fn answered(&mut self, answer: Result<Value, String>) {
+        let Some(question) = self.questions.pop_front() else { return };
+        match (question, answer) {
+            (Question::Parameters, Ok(parameters)) => {
+                let delay = parameters.get("x-checkpoint-delay").and_then(Value::as_u64);
+                self.delay_ms = delay.unwrap_or(DEFAULT_DELAY_MS);
+            }
+            (Question::Parameters, Err(_)) | (Question::Checkpoint, Ok(_)) => {}
+            (Question::Checkpoint, Err(problem)) => {
+                self.tell(BackendEvent::Alarm(format!("QEMU takes no checkpoint: {problem}")));
+                self.due = Some(self.now + RETRY_AFTER);
+            }
+            (Question::Status, answer) => {
+                let status = answer.unwrap_or(Value::Null);
+                let found = match status.get("status").and_then(Value::as_str) {
+                    Some("colo" | "finish-migrate") => Pause::Checkpoint,
+                    Some("running") => Pause::Over,
+                    _ => Pause::Other,
+                };
+                if let Stage::Paused { pause, .. } = &mut self.stage {
+                    *pause = found;
+                }
+                self.judge();
+            }
+        }
+    }
+
+    /// Says what became of the pause, when all is known.
+    fn judge(&mut self) {
+        let Stage::Paused { pause, boundary: Some(boundary), resumed: Some(resumed) } = self.stage else {
+            return;
+        };
+        match pause {
+            Pause::Unknown => {}
+            _ if resumed <= boundary => {
+                self.give_up("the primary went on before all it had sent was read");
+            }
+            Pause::Checkpoint => self.commit(),
+            // What was asked for came, as far as anybody can tell.
+            Pause::Over if self.asked == Asked::Yes => self.commit(),
+            Pause::Over => {
+                self.give_up("nobody asked for that pause, and it was over before QEMU could say why");
+            }
+            Pause::Other => self.give_up("the primary was paused, but not for a checkpoint"),
+        }
+    }
+
+    fn commit(&mut self) {
+        self.stage = Stage::Running;
+        self.asked = Asked::No;
+        self.due = None;
+        self.tell(BackendEvent::Committed);
+    }
+}
+
+impl Backend for QmpBackend {
+    fn request(&mut self, request: &Request) {
+        self.asked = Asked::Yes;
+        self.due = Some(request.at);
+    }
+
+    fn poll(&mut self, now: Nanos) -> Option<BackendEvent> {
+        if self.events.is_empty() && self.now != now {
+            self.now = now;
+            self.read(now);
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        // During a pause it may be the answer already.
+        if self.stage == Stage::Running && self.primary.is_ready() && self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            self.ask(Question::Checkpoint);
+        }
+        None
+    }
+
+    fn boundary_taken(&mut self) {
+        if let Stage::Paused { boundary, .. } = &mut self.stage {
+            *boundary = Some((self.time_of_day)());
+            self.judge();
+        }
+    }
+
+    fn link(&self) -> Option<BackendLink> {
+        let state = if self.primary.is_ready() { LinkState::Up } else { LinkState::Down };
+        Some(BackendLink { name: "qmp", state })
+    }
+
+    fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [self.primary.readiness(), self.secondary.as_ref().and_then(Monitor::readiness)]
+    }
+
+    fn next_deadline(&self) -> Option<Nanos> {
+        let told = (!self.events.is_empty()).then_some(self.now);
+        let due = self.due.filter(|_| self.stage == Stage::Running && self.primary.is_ready());
+        let secondary = self.secondary.as_ref().and_then(Monitor::next_deadline);
+        [told, due, self.primary.next_deadline(), secondary].into_iter().flatten().min()
+    }
+}
+
+/// What QEMU's events are stamped with.
+#[expect(clippy::disallowed_methods, reason = "QEMU's clock is the host's")]
+fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
