@@ -55,7 +55,8 @@ struct Known {
     bytes_with_syn: bool,
     /// Datagrams of the secondary that no primary's has used up in this epoch.
     datagrams: BTreeMap<Vec<u8>, u64>,
-    timed_out: bool,
+    /// Whose frame has timed out in this epoch.
+    timed_out: Option<(Side, usize)>,
 }
 
 /// The sink of a shard under test.
@@ -131,7 +132,7 @@ impl Witness {
         self.asked = 0;
         for known in self.flows.values_mut() {
             known.datagrams.clear();
-            known.timed_out = false;
+            known.timed_out = None;
         }
     }
 
@@ -209,12 +210,16 @@ impl Sink for Witness {
         self.asked += 1;
         if let Detail::Timeout { side, frame, .. } = cause.detail {
             assert_eq!(cause.reason, Reason::Timeout);
-            let arrived = &self.came[side][usize::try_from(frame).expect("an index")];
+            let number = usize::try_from(frame).expect("an index");
+            let arrived = &self.came[side][number];
             assert!(!arrived.decided, "{side} frame {frame} is not held, so it cannot time out");
             assert!(cause.at.since(arrived.at) >= self.rules.timeout, "{side} frame {frame} times out early");
             let flow = cause.flow.expect("a timeout is about a flow").to_string();
             let known = self.flows.get_mut(&flow).expect("a flow that came");
-            assert!(!std::mem::replace(&mut known.timed_out, true), "{flow} times out twice in an epoch");
+            let first = known.timed_out.replace((side, number));
+            // Once nothing of it is held it may be forgotten, and what comes then is another connection.
+            let forgotten = first.is_none_or(|(side, number)| self.came[side][number].decided);
+            assert!(forgotten, "{flow} times out twice in an epoch");
         }
     }
 }
