@@ -103,6 +103,23 @@ fn what_has_no_partner_is_waited_for_until_its_checkpoint() -> Result<()> {
 }
 
 #[test]
+fn a_command_takes_the_checkpoint() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let frames = write_captures(directory.path(), Secondary::WithoutOne)?;
+    let asked = directory.path().join("asked");
+    let command = format!(
+        "checkpoint=exec:echo \"$COLO_REASON\" >> {}; echo paused; read word; test \"$word\" = go",
+        asked.display()
+    );
+    let (summary, _) = compare(directory.path(), &["--compare-timeout", "300", "--set", &command])?;
+    assert_eq!(came_out(directory.path())?, frames, "{summary}");
+    let asked = std::fs::read_to_string(asked)?;
+    assert!(asked.lines().all(|reason| reason == "timeout") && !asked.is_empty(), "{asked:?}");
+    assert_eq!(summary["checkpoints_completed"].as_u64(), u64::try_from(asked.lines().count()).ok());
+    Ok(())
+}
+
+#[test]
 fn without_commits_it_ends_when_nothing_can_change() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let frames = write_captures(directory.path(), Secondary::WithoutOne)?;
