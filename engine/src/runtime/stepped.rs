@@ -146,6 +146,11 @@ impl SteppedEngine {
         }
     }
 
+    /// Whether the boundary of a decided epoch stands for no commit.
+    pub fn is_void(&self, epoch: u32) -> bool {
+        self.shared.is_void(epoch)
+    }
+
     /// Frames of a side's pool that are out, exactly.
     pub fn frames_out(&mut self, side: Side) -> usize {
         let inputs = self.cores.iter_mut().flat_map(|core| &mut core.inputs);

@@ -44,7 +44,8 @@ impl Backend for SimBackend {
             return None;
         }
         let event = talks.events.pop_front()?;
-        if event == BackendEvent::Committed {
+        // One that is given up is asked for again.
+        if matches!(event, BackendEvent::Committed | BackendEvent::Abandoned(_)) {
             talks.outstanding = 0;
         }
         Some(event)

@@ -81,7 +81,10 @@ impl World<'_> {
             Stage::Planned { pause, commit } if pause <= now => self.pause(commit),
             Stage::Paused { commit, boundaries } if commit <= now => {
                 let is_taken = self.plan.marks == Marks::One || self.talks.get().boundaries > boundaries;
-                if is_taken {
+                let may_fail = self.plan.weather == Weather::Rough && self.plan.marks == Marks::Two;
+                if is_taken && may_fail && self.draws.percent(15) {
+                    self.give_up();
+                } else if is_taken {
                     self.tell_commit();
                 }
             }
@@ -109,9 +112,22 @@ impl World<'_> {
         }
     }
 
+    /// The checkpoint fails, or is committed and nobody can say so.
+    fn give_up(&mut self) {
+        if self.draws.percent(50) {
+            self.copy_primary();
+            self.tally.add("checkpoints given up, committed", 1);
+        } else {
+            self.tally.add("checkpoints given up, failed", 1);
+        }
+        self.note(|| "the checkpoint is given up".to_owned());
+        self.talks.get().events.push_back(BackendEvent::Abandoned("as planned".to_owned()));
+        self.checkpoint.stage = Stage::None;
+    }
+
     /// The secondary is the primary's copy from here on.
-    fn tell_commit(&mut self) {
-        self.note(|| "a checkpoint is committed, the secondary is a copy".to_owned());
+    fn copy_primary(&mut self) {
+        self.note(|| "the secondary is a copy".to_owned());
         let primary = self.guests.primary.clone();
         let secondary = &mut self.guests.secondary;
         secondary.sent.clone_from(&primary.sent);
@@ -125,6 +141,11 @@ impl World<'_> {
             };
             *copy = super::guest::Talk { numbers, quirk: Quirk::None, ..*talk };
         }
+    }
+
+    fn tell_commit(&mut self) {
+        self.copy_primary();
+        self.note(|| "a checkpoint is committed".to_owned());
         let is_rough = self.plan.weather == Weather::Rough;
         let repeats = is_rough && self.draws.percent(10);
         self.talks.get().events.push_back(BackendEvent::Committed);

@@ -59,6 +59,19 @@ struct Slot {
     primary_top: u32,
 }
 
+impl Slot {
+    /// With what came later.
+    fn with(mut self, later: Self) -> Self {
+        for (place, values) in self.values.iter_mut().zip(&later.values) {
+            values.0.iter().filter(|value| **value != NOTHING).for_each(|value| place.add(*value));
+        }
+        self.secondary_ack = self.secondary_ack.max(later.secondary_ack);
+        self.primary_ack = self.primary_ack.max(later.primary_ack);
+        self.primary_top = self.primary_top.max(later.primary_top);
+        self
+    }
+}
+
 /// A life of a connection.
 #[derive(Clone, Debug)]
 struct LifeModel {
@@ -289,6 +302,27 @@ impl<'a> Model<'a> {
             }
         }
         Question::Tcp { life: at, from, to, ack, is_reset: has(RST) }
+    }
+
+    /// The boundary of an epoch stands for no commit: what came behind it belongs to what came before.
+    pub fn give_up(&mut self, epoch: u32) {
+        for frame in &mut self.frames {
+            if frame.epoch == self.epoch {
+                frame.epoch = epoch;
+            }
+        }
+        self.epoch = epoch;
+        for life in self.connections.values_mut().flat_map(|connection| &mut connection.lives) {
+            let [old, new] = std::mem::take(&mut life.slots);
+            let next = Slot { values: vec![Values::NONE; old.values.len()], ..Slot::default() };
+            life.slots = [old.with(new), next];
+        }
+        for flow in self.datagrams.values_mut() {
+            let [old, new] = &mut flow.sent;
+            for (content, count) in new.drain() {
+                *old.entry(content).or_default() += count;
+            }
+        }
     }
 
     /// A checkpoint is committed: what comes next is judged in the next epoch.

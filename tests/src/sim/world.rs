@@ -280,8 +280,13 @@ impl<'a> World<'a> {
         self.engine.control_step();
         let after = self.engine.epochs();
         if after.committed != before.committed {
-            self.note(|| format!("epoch {} is committed", after.committed));
-            self.model.commit(after.committed);
+            if self.engine.is_void(after.committed) {
+                self.note(|| format!("epoch {} is given up", after.committed));
+                self.model.give_up(after.committed);
+            } else {
+                self.note(|| format!("epoch {} is committed", after.committed));
+                self.model.commit(after.committed);
+            }
             let checkpoints = self.engine.checkpoints();
             if checkpoints.requested.queue_full + checkpoints.absorbed.queue_full > 0 {
                 self.model.forgive_gaps();
