@@ -38,7 +38,7 @@ pub enum Offered {
 
 impl SynOptions {
     /// From the bytes behind the fixed TCP header. A length that cannot be ends the walk: what came before it counts.
-    /// Of an option that comes twice the first counts.
+    /// Of an option that comes twice the last counts, as for the receivers that there are.
     pub fn parse(mut bytes: &[u8]) -> Self {
         let mut found = Self::default();
         loop {
@@ -61,10 +61,10 @@ impl SynOptions {
     fn note(&mut self, kind: u8, value: &[u8]) {
         match (kind, value) {
             (kind::MSS, [high, low]) => {
-                self.mss.get_or_insert(u16::from_be_bytes([*high, *low]));
+                self.mss = Some(u16::from_be_bytes([*high, *low]));
             }
             (kind::WINDOW_SCALE, [shift]) => {
-                self.window_scale.get_or_insert((*shift).min(LARGEST_SCALE));
+                self.window_scale = Some((*shift).min(LARGEST_SCALE));
             }
             (kind::SACK_PERMITTED, []) => self.sack_permitted = Offered::Yes,
             (kind::TIMESTAMPS, [_, _, _, _, _, _, _, _]) => self.timestamps = Offered::Yes,
@@ -86,6 +86,12 @@ mod tests {
         let options = SynOptions::parse(&USUAL);
         assert_eq!((options.mss, options.window_scale), (Some(1460), Some(7)));
         assert_eq!((options.sack_permitted, options.timestamps), (Offered::Yes, Offered::Yes));
+    }
+
+    #[test]
+    fn the_last_of_an_option_counts() {
+        let options = SynOptions::parse(&[2, 4, 5, 0xb4, 3, 3, 7, 3, 3, 2, 2, 4, 2, 0x18]);
+        assert_eq!((options.mss, options.window_scale), (Some(536), Some(2)));
     }
 
     #[test]
