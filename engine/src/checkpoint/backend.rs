@@ -44,6 +44,10 @@ pub trait Backend: Send {
     /// The engine has taken the boundary after [`BackendEvent::Paused`]: the primary may go on.
     fn boundary_taken(&mut self) {}
 
+    /// The engine has given up the checkpoint it was told the pause of: its commit must not be told any more, for it would
+    /// be taken for one without a pause.
+    fn given_up(&mut self) {}
+
     /// The link to it; `None`: it needs none.
     fn link(&self) -> Option<BackendLink> {
         None

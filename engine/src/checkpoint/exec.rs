@@ -45,7 +45,17 @@ struct Run {
     /// Becomes readable when it ends; `None` on a kernel without them.
     end: Option<OwnedFd>,
     line: Vec<u8>,
-    paused: bool,
+    stage: Stage,
+}
+
+/// How far a command is, as the engine knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Begun,
+    /// It has said so.
+    Paused,
+    /// It took too long after that: its end commits nothing.
+    GivenUp,
 }
 
 impl ExecBackend {
@@ -76,7 +86,7 @@ impl ExecBackend {
             .ok()
             .and_then(Pid::from_raw)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        Ok(Run { child, stdin, stdout, end, line: Vec::new(), paused: false })
+        Ok(Run { child, stdin, stdout, end, line: Vec::new(), stage: Stage::Begun })
     }
 
     fn look(&mut self, now: Nanos) {
@@ -91,21 +101,18 @@ impl ExecBackend {
             }
         }
         let Some(run) = &mut self.run else { return };
-        if !run.paused && run.has_said_paused() {
-            run.paused = true;
+        let ended = run.child.try_wait();
+        // After the look at its end: what it said last is there by then.
+        if run.stage == Stage::Begun && run.has_said_paused() {
+            run.stage = Stage::Paused;
             self.events.push_back(BackendEvent::Paused);
         }
-        match run.child.try_wait() {
+        match ended {
             Ok(None) => {}
             Ok(Some(status)) => {
-                // What it said last may have come after the look above.
-                if !run.paused && run.has_said_paused() {
-                    run.paused = true;
-                    self.events.push_back(BackendEvent::Paused);
-                }
-                let paused = run.paused;
+                let stage = run.stage;
                 self.run = None;
-                self.has_ended(status, paused, now);
+                self.has_ended(status, stage, now);
             }
             Err(error) => {
                 self.run = None;
@@ -114,14 +121,18 @@ impl ExecBackend {
         }
     }
 
-    fn has_ended(&mut self, status: ExitStatus, paused: bool, now: Nanos) {
+    fn has_ended(&mut self, status: ExitStatus, stage: Stage, now: Nanos) {
+        if status.success() && stage == Stage::GivenUp {
+            self.due = self.asked.map(|reason| (now, reason));
+            return;
+        }
         if status.success() {
             self.asked = None;
             self.due = None;
             self.events.push_back(BackendEvent::Committed);
             return;
         }
-        if paused {
+        if stage == Stage::Paused {
             self.events
                 .push_back(BackendEvent::Abandoned(format!("the checkpoint command ended with {status}")));
         }
@@ -195,6 +206,12 @@ impl Backend for ExecBackend {
         {
             // A command that has closed it does not wait for it.
             let _ = stdin.write_all(b"go\n");
+        }
+    }
+
+    fn given_up(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.stage = Stage::GivenUp;
         }
     }
 
@@ -297,6 +314,22 @@ mod tests {
         bench.backend.boundary_taken();
         assert!(matches!(bench.next(), BackendEvent::Abandoned(_)));
         assert!(matches!(bench.next(), BackendEvent::Alarm(_)));
+    }
+
+    #[test]
+    fn the_end_of_a_command_that_was_given_up_commits_nothing_and_it_is_run_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = folder.path().join("count");
+        let mut bench =
+            Bench::new(&format!("echo x >> {}; echo paused; read go; sleep 0.05", count.display()));
+        assert_eq!(bench.next(), BackendEvent::Paused);
+        bench.backend.boundary_taken();
+        bench.backend.given_up();
+        bench.request();
+        assert_eq!(bench.next(), BackendEvent::Paused, "of the second run");
+        assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\nx\n");
+        bench.backend.boundary_taken();
+        assert_eq!(bench.next(), BackendEvent::Committed);
     }
 
     #[test]

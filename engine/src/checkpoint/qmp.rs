@@ -304,6 +304,10 @@ impl Backend for QmpBackend {
         }
     }
 
+    fn given_up(&mut self) {
+        self.stage = Stage::Running;
+    }
+
     fn link(&self) -> Option<BackendLink> {
         let state = if self.primary.is_ready() { LinkState::Up } else { LinkState::Down };
         Some(BackendLink { name: "qmp", state })

@@ -268,6 +268,7 @@ impl Control {
     fn poll_deadline(&mut self, now: Nanos) {
         let Some(deadline) = self.settings.deadline else { return };
         if self.phase == Phase::Paused && self.paused_at.is_some_and(|paused| now >= paused + deadline) {
+            self.backend.given_up();
             let why =
                 format!("the primary was paused, but no commit came within {} s", deadline.as_secs_f64());
             self.abandon(&why, now);

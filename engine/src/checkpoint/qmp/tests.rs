@@ -176,6 +176,25 @@ fn a_boundary_taken_too_late_commits_nothing() {
 }
 
 #[test]
+fn a_pause_that_the_engine_gave_up_commits_nothing() {
+    let mut bench = Bench::new();
+    let mut monitor = bench.ready();
+    bench.requested(&mut monitor);
+    bench.stopped(&mut monitor);
+    bench.backend.boundary_taken();
+    bench.backend.given_up();
+    status(&mut monitor, "colo");
+    monitor.event("RESUME", NOON + MS);
+    assert!(bench.told().is_empty());
+    bench.requested(&mut monitor);
+    bench.stopped(&mut monitor);
+    bench.backend.boundary_taken();
+    status(&mut monitor, "colo");
+    monitor.event("RESUME", NOON + MS);
+    assert_eq!(bench.told(), [BackendEvent::Committed]);
+}
+
+#[test]
 fn a_pause_of_the_operators_commits_nothing() {
     let mut bench = Bench::new();
     let mut monitor = bench.ready();
