@@ -8,6 +8,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod metrics;
 pub mod netns;
+pub mod pair;
 pub mod process;
 pub mod qemu_link;
 pub mod recording;

@@ -1,0 +1,121 @@
+//! The pair's client: HTTP requests written by hand, lines that come back, and how long it took. It asserts nothing
+//! about time; its limits only end what hangs.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::netns::Namespace;
+
+/// The guest's address; its first process sets it.
+const GUEST: [u8; 4] = [10, 77, 0, 2];
+/// Two guests without KVM on a loaded machine, and a checkpoint in the middle.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Makes connections from within a namespace.
+#[derive(Clone, Copy)]
+pub struct Client<'pair> {
+    namespace: &'pair Namespace,
+}
+
+impl<'pair> Client<'pair> {
+    /// A client that lives there.
+    pub fn new(namespace: &'pair Namespace) -> Self {
+        Self { namespace }
+    }
+
+    fn connect(self, port: u16) -> Result<TcpStream> {
+        let stream = self.namespace.inside(|| {
+            TcpStream::connect_timeout(&SocketAddr::from((GUEST, port)), LIMIT)
+                .with_context(|| format!("no connection to the guest's port {port}"))
+        })?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Body of a GET; status 200 and the announced length, or an error.
+    pub fn get(self, path: &str) -> Result<Vec<u8>> {
+        let mut stream = self.connect(80)?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+        let mut answer = Vec::new();
+        stream
+            .read_to_end(&mut answer)
+            .with_context(|| format!("GET {path}: {} bytes came", answer.len()))?;
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let body = answer.split_off(end.with_context(|| format!("GET {path}: no head in {answer:?}"))? + 4);
+        let head = String::from_utf8_lossy(&answer).to_lowercase();
+        ensure!(head.split(' ').nth(1) == Some("200"), "GET {path}: {head}");
+        if let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length:")) {
+            ensure!(length.trim().parse() == Ok(body.len()), "GET {path}: {} bytes of {length}", body.len());
+        }
+        Ok(body)
+    }
+
+    /// The same `count` times; each body has to please `check`.
+    pub fn get_often(
+        self,
+        path: &str,
+        count: usize,
+        check: impl Fn(&[u8]) -> Result<()>,
+    ) -> Result<Latencies> {
+        let mut latencies = Latencies::default();
+        for number in 0..count {
+            let start = Instant::now();
+            let body = self.get(path).with_context(|| format!("request {number} of {count}"))?;
+            latencies.0.push(start.elapsed());
+            check(&body).with_context(|| format!("request {number} of {count} for {path}"))?;
+        }
+        latencies.0.sort_unstable();
+        Ok(latencies)
+    }
+
+    /// Opens a connection to the guest's echo service.
+    pub fn echo(self) -> Result<Echo> {
+        Ok(Echo { stream: BufReader::new(self.connect(7)?) })
+    }
+}
+
+/// A connection whose lines come back.
+pub struct Echo {
+    stream: BufReader<TcpStream>,
+}
+
+impl Echo {
+    /// Sends a line (without its end) and fails unless it comes back.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes())?;
+        let mut answer = String::new();
+        self.stream.read_line(&mut answer).with_context(|| format!("no echo of {line:?}"))?;
+        ensure!(answer.strip_suffix('\n') == Some(line), "{line:?} came back as {answer:?}");
+        Ok(())
+    }
+}
+
+/// How long each request took, ascending.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// Latency that so many percent of the requests did not exceed; zero without requests.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+        self.0.get(rank).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_nearest_rank() {
+        let latencies = Latencies((1..=200).map(Duration::from_millis).collect());
+        assert_eq!(latencies.percentile(50), Duration::from_millis(100));
+        assert_eq!(latencies.percentile(99), Duration::from_millis(198));
+        assert_eq!(Latencies::default().percentile(99), Duration::ZERO);
+    }
+}

@@ -1,0 +1,289 @@
+//! Both QEMUs and `colo` between them, from the first process to the last. Everything ends with the value, or with the
+//! test's process however that ends: each QEMU is killed when its parent goes.
+//!
+//! ```text
+//! client -- tapP -- primary --> filter-mirror ------------------------> secondary
+//!              ^       |                                                    |
+//!              |       +--> redire1 --> pri --> colo <-- sec <-- f2 <-- filter-rewriter
+//!              +-- redire0 <-- out <-----------------+
+//! ```
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::cache::Cache;
+use super::client::Client;
+use super::initramfs;
+use super::monitor::Monitor;
+use crate::metrics::Scrape;
+use crate::netns::Namespace;
+use crate::process::{Colo, Finished, free_tcp_address, tail};
+use crate::wait;
+
+/// A guest boots in seconds; a loaded machine without KVM may take much longer.
+const BOOT_LIMIT: Duration = Duration::from_mins(4);
+/// The first transfer of the guest's memory, and each single step of the start.
+const STEP_LIMIT: Duration = Duration::from_mins(2);
+/// How long `colo` may take to end.
+const END_LIMIT: Duration = Duration::from_secs(30);
+/// QEMU's own checkpoints come that rarely, ms: all others are `colo`'s.
+const OWN_CHECKPOINTS: u64 = 3_600_000;
+
+/// The network of the namespace: the primary's TAP device is the client's own interface.
+const NETWORK: [&str; 7] = [
+    "link set lo up",
+    "tuntap add tapP mode tap",
+    "tuntap add tapS mode tap",
+    "addr add 10.77.0.1/24 dev tapP",
+    "link set tapP up",
+    "link set tapS up",
+    "neigh add 10.77.0.2 lladdr 52:54:00:77:00:02 dev tapP",
+];
+
+/// A pair in COLO.
+pub struct Guests {
+    colo: Option<Colo>,
+    metrics: std::net::SocketAddr,
+    /// The test's own connection to the primary's monitor; `colo` has another.
+    primary: Monitor,
+    // Ends after `colo`, whose last words are about `colo`'s own end then.
+    processes: Processes,
+    // Goes last: the sockets and logs are in it.
+    stage: Stage,
+}
+
+/// Where it all happens.
+struct Stage {
+    folder: TempDir,
+    namespace: Namespace,
+    cache: Cache,
+}
+
+#[derive(Default)]
+struct Processes(Vec<Child>);
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+impl Guests {
+    /// Boots a pair, brings it into COLO, has `work` done with it, interrupts `colo`, and returns its end. The guests'
+    /// pages are those of `seed`; `settings` are more arguments of `colo compare`.
+    ///
+    /// # Errors
+    /// Whatever failed, with the last words of everybody involved.
+    pub fn run<T>(
+        seed: u64,
+        settings: &[&str],
+        work: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<(T, Finished)> {
+        let mut guests = Self::boot(Stage::new(seed)?, settings)?;
+        let outcome = work(&mut guests).and_then(|result| Ok((result, guests.interrupt()?)));
+        outcome.map_err(|error| guests.stage.explain(&error, guests.colo.as_ref()))
+    }
+
+    /// Makes connections to the guest.
+    pub fn client(&self) -> Client<'_> {
+        Client::new(&self.stage.namespace)
+    }
+
+    /// The same, and the primary's monitor at the same time.
+    pub fn client_and_monitor(&mut self) -> (Client<'_>, &mut Monitor) {
+        (Client::new(&self.stage.namespace), &mut self.primary)
+    }
+
+    /// A sum over a metric of `colo`.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        Scrape::get(self.metrics)?.sum(name, &[])
+    }
+
+    fn boot(stage: Stage, settings: &[&str]) -> Result<Self> {
+        let mut processes = Processes::default();
+        let mut colo = None;
+        let mut start = || -> Result<(Monitor, std::net::SocketAddr)> {
+            processes.0.push(stage.qemu("p", &stage.primary_devices())?);
+            let mut primary = Monitor::connect(&stage.path("p-test.qmp"), STEP_LIMIT)?;
+            let delay = json!({ "x-checkpoint-delay": OWN_CHECKPOINTS });
+            primary.ask("migrate-set-parameters", &delay)?;
+            let metrics = free_tcp_address()?;
+            let colo = colo.insert(stage.colo(metrics, settings)?);
+            processes.0.push(stage.qemu("s", &stage.secondary_devices())?);
+            let mut secondary = Monitor::connect(&stage.path("s-test.qmp"), STEP_LIMIT)?;
+
+            wait::until("the guest", BOOT_LIMIT, || {
+                colo.check_alive()?;
+                let console = fs::read(stage.path("p-console.log"))?;
+                ensure!(String::from_utf8_lossy(&console).contains(initramfs::READY), "it is still booting");
+                Ok(())
+            })?;
+            colo.wait_for_log("the secondary's monitor is up", STEP_LIMIT)?;
+            let capability = json!({ "capabilities": [{ "capability": "x-colo", "state": true }] });
+            secondary.ask("migrate-set-capabilities", &capability)?;
+            primary.ask("migrate-set-capabilities", &capability)?;
+            primary.ask("migrate", &json!({ "uri": format!("unix:{}", stage.socket("migration")) }))?;
+            primary.wait_for_migration("colo", STEP_LIMIT)?;
+            // The migration is a checkpoint, or one that colo saw too late.
+            Scrape::wait(metrics, STEP_LIMIT, |page| {
+                let sum = |name| page.sum(name, &[]).unwrap_or_default();
+                sum("colo_checkpoints_completed_total") + sum("colo_checkpoints_abandoned_total") > 0
+            })?;
+            Ok((primary, metrics))
+        };
+        match start() {
+            Ok((primary, metrics)) => Ok(Self { colo, metrics, primary, processes, stage }),
+            Err(error) => Err(stage.explain(&error.context("the pair did not come up"), colo.as_ref())),
+        }
+    }
+
+    /// Ctrl-C.
+    fn interrupt(&mut self) -> Result<Finished> {
+        let mut colo = self.colo.take().context("colo is interrupted once")?;
+        colo.check_alive()?;
+        for child in &mut self.processes.0 {
+            ensure!(child.try_wait()?.is_none(), "a QEMU ended before it was told to");
+        }
+        colo.signal(Signal::INT)?;
+        colo.finish(END_LIMIT).context("after SIGINT")
+    }
+}
+
+impl Stage {
+    fn new(seed: u64) -> Result<Self> {
+        crate::netns::require_root()?;
+        let cache = Cache::get()?;
+        let stage = Self { folder: tempfile::tempdir()?, namespace: Namespace::new()?, cache };
+        fs::write(stage.path("initramfs"), initramfs::archive(&stage.cache, seed)?)?;
+        for arguments in NETWORK {
+            stage.namespace.ip(arguments)?;
+        }
+        Ok(stage)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The same, to be built into a command line.
+    fn socket(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn colo(&self, metrics: std::net::SocketAddr, settings: &[&str]) -> Result<Colo> {
+        let ports = ["pri", "out", "sec", "p.qmp", "s.qmp"].map(|name| format!("unix:{}", self.socket(name)));
+        let [primary, out, secondary, primary_monitor, secondary_monitor] = ports;
+        let arguments = [
+            "compare".to_owned(),
+            "--json".to_owned(),
+            format!("--primary-in={primary}"),
+            format!("--out={out}"),
+            format!("--secondary-in={secondary},listen"),
+            format!("--checkpoint=qmp:{primary_monitor},secondary={secondary_monitor}"),
+            format!("--metrics={metrics}"),
+        ];
+        Colo::start(arguments.iter().map(String::as_str).chain(settings.iter().copied()))
+    }
+
+    /// A failure with the ends of all logs.
+    fn explain(&self, error: &Error, colo: Option<&Colo>) -> Error {
+        let said = colo.map(Colo::stderr_so_far).unwrap_or_default();
+        let mut words = format!("{error:#}\ncolo's stderr: {}", tail(&said));
+        for name in ["p-qemu.log", "p-console.log", "s-qemu.log", "s-console.log"] {
+            let text = fs::read(self.path(name)).unwrap_or_default();
+            words = format!("{words}\n{name}: {}", tail(&String::from_utf8_lossy(&text)));
+        }
+        Error::msg(words)
+    }
+
+    fn primary_devices(&self) -> Vec<String> {
+        let [mirror, primary, out] = ["mirror", "pri", "out"].map(|name| self.socket(name));
+        words(&[
+            ("-netdev", "tap,id=hn0,ifname=tapP,script=no,downscript=no,vhost=off"),
+            ("-chardev", &format!("socket,id=mirror0,path={mirror},server=on,wait=off")),
+            ("-chardev", &format!("socket,id=compare0,path={primary},server=on,wait=off")),
+            ("-chardev", &format!("socket,id=compare_out,path={out},server=on,wait=off")),
+            ("-object", "filter-mirror,id=m0,netdev=hn0,queue=tx,outdev=mirror0"),
+            ("-object", "filter-redirector,id=redire0,netdev=hn0,queue=rx,indev=compare_out"),
+            ("-object", "filter-redirector,id=redire1,netdev=hn0,queue=rx,outdev=compare0"),
+        ])
+    }
+
+    fn secondary_devices(&self) -> Vec<String> {
+        let [mirror, secondary, migration] = ["mirror", "sec", "migration"].map(|name| self.socket(name));
+        words(&[
+            ("-netdev", "tap,id=hn0,ifname=tapS,script=no,downscript=no,vhost=off"),
+            ("-chardev", &format!("socket,id=red0,path={mirror},reconnect=1")),
+            ("-chardev", &format!("socket,id=red1,path={secondary},reconnect=1")),
+            ("-object", "filter-redirector,id=f1,netdev=hn0,queue=tx,indev=red0"),
+            ("-object", "filter-redirector,id=f2,netdev=hn0,queue=rx,outdev=red1"),
+            ("-object", "filter-rewriter,id=rew0,netdev=hn0,queue=all"),
+            ("-incoming", &format!("unix:{migration}")),
+        ])
+    }
+
+    /// Starts one of the two, inside the namespace; `name` is the start of the names of its sockets and logs.
+    fn qemu(&self, name: &str, devices: &[String]) -> Result<Child> {
+        let cache = &self.cache;
+        let log = File::create(self.path(&format!("{name}-qemu.log")))?;
+        let mut command = Command::new("nsenter");
+        // Each of these becomes the next, so the child is QEMU itself, and dies with the thread that runs the test.
+        command.arg(format!("--net=/proc/{}/ns/net", self.namespace.holder_pid()));
+        command.args(["setpriv", "--pdeathsig=KILL", "env"]);
+        command.arg(format!("LD_LIBRARY_PATH={}", cache.library_path()));
+        command.arg(assignment("LD_PRELOAD", &cache.shim()));
+        command.arg(cache.qemu());
+        for folder in cache.firmware() {
+            command.arg("-L").arg(folder);
+        }
+        // With a thread for each processor, the secondary's memory goes wrong after some dozens of checkpoints.
+        command.args([
+            "-machine",
+            "pc",
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "qemu64",
+            "-m",
+            "128",
+            "-nodefaults",
+        ]);
+        command.args(["-display", "none", "-append", "console=ttyS0 quiet ipv6.disable=1"]);
+        command.arg("-kernel").arg(cache.kernel()).arg("-initrd").arg(self.path("initramfs"));
+        command.args(["-device", "rtl8139,netdev=hn0,mac=52:54:00:77:00:02,romfile="]);
+        command.arg("-serial").arg(format!("file:{}", self.socket(&format!("{name}-console.log"))));
+        for monitor in ["", "-test"] {
+            let path = self.socket(&format!("{name}{monitor}.qmp"));
+            command.arg("-qmp").arg(format!("unix:{path},server=on,wait=off"));
+        }
+        command.args(devices).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().context("cannot run `nsenter` (Debian package util-linux)")
+    }
+}
+
+fn words(pairs: &[(&str, &str)]) -> Vec<String> {
+    pairs.iter().flat_map(|&(option, value)| [option.to_owned(), value.to_owned()]).collect()
+}
+
+fn assignment(name: &str, value: &Path) -> OsString {
+    let mut word = OsString::from(name);
+    word.push("=");
+    word.push(value);
+    word
+}
+
+/// A count in `colo`'s summary.
+pub fn count(summary: &Value, name: &str) -> Result<u64> {
+    summary[name].as_u64().with_context(|| format!("no count {name} in the summary {summary}"))
+}

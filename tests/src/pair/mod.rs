@@ -1,0 +1,12 @@
+//! A real pair: two QEMUs in COLO with `colo` between them, in a network namespace that vanishes with the test. What
+//! the pair is asked and what is expected of it is left to the tests.
+
+pub mod cache;
+pub mod client;
+pub mod guests;
+pub mod initramfs;
+pub mod monitor;
+pub mod shim;
+
+pub use client::{Client, Latencies};
+pub use guests::Guests;

@@ -1,0 +1,63 @@
+//! A QEMU monitor (QMP) as a test needs it: one command at a time, events skipped, an end to every wait.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::wait;
+
+/// How long one answer may take; QEMU answers nothing while it moves a guest's state.
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+
+/// A connection to a monitor.
+#[derive(Debug)]
+pub struct Monitor {
+    stream: BufReader<UnixStream>,
+}
+
+impl Monitor {
+    /// Connects as soon as somebody listens, and negotiates.
+    pub fn connect(path: &Path, limit: Duration) -> Result<Self> {
+        let stream = wait::until("QEMU's monitor", limit, || Ok(UnixStream::connect(path)?))?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+        let mut monitor = Self { stream: BufReader::new(stream) };
+        let greeting = monitor.read()?;
+        ensure!(greeting.get("QMP").is_some(), "no QEMU monitor: it greets with {greeting}");
+        monitor.ask("qmp_capabilities", &json!({}))?;
+        Ok(monitor)
+    }
+
+    /// Answer to a command; QEMU's refusal is an error.
+    pub fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        let line = json!({ "execute": command, "arguments": arguments });
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).context(command.to_owned())?;
+        loop {
+            let mut said = self.read().with_context(|| format!("no answer to {command}"))?;
+            if let Some(answer) = said.get_mut("return") {
+                return Ok(answer.take());
+            }
+            // Anything else is an event.
+            ensure!(said.get("error").is_none(), "QEMU refuses {command}: {said}");
+        }
+    }
+
+    /// Waits until the migration has come to `status`.
+    pub fn wait_for_migration(&mut self, status: &str, limit: Duration) -> Result<()> {
+        wait::until("the migration", limit, || {
+            let found = self.ask("query-migrate", &json!({}))?;
+            ensure!(found["status"] == status, "it is {found}, not {status}");
+            Ok(())
+        })
+    }
+
+    fn read(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        ensure!(self.stream.read_line(&mut line)? > 0, "QEMU closed its monitor");
+        serde_json::from_str(&line).with_context(|| format!("not JSON: {line:?}"))
+    }
+}
