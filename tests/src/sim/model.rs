@@ -61,7 +61,7 @@ struct Slot {
 
 impl Slot {
     /// With what came later.
-    fn with(mut self, later: Self) -> Self {
+    fn with(mut self, later: &Self) -> Self {
         for (place, values) in self.values.iter_mut().zip(&later.values) {
             values.0.iter().filter(|value| **value != NOTHING).for_each(|value| place.add(*value));
         }
@@ -315,7 +315,7 @@ impl<'a> Model<'a> {
         for life in self.connections.values_mut().flat_map(|connection| &mut connection.lives) {
             let [old, new] = std::mem::take(&mut life.slots);
             let next = Slot { values: vec![Values::NONE; old.values.len()], ..Slot::default() };
-            life.slots = [old.with(new), next];
+            life.slots = [old.with(&new), next];
         }
         for flow in self.datagrams.values_mut() {
             let [old, new] = &mut flow.sent;
