@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use tempfile::TempDir;
 
 /// What the folder holds, in words that change when it changes.
 const RECIPE: &str = "qemu-system-x86, vmlinuz, 8139cp.ko, mii.ko, busybox-static: 1\n";
@@ -97,14 +98,17 @@ fn target_directory() -> Result<PathBuf> {
 
 /// Fills a temporary folder in `home`, which becomes `folder` in one step.
 fn fetch_into(home: &Path, folder: &Path) -> Result<()> {
-    let new = tempfile::Builder::new().prefix("fetching-").tempdir_in(home)?;
-    // The lists of a fresh machine are empty, those of an old one name packages that are gone.
-    let packages = match download(new.path()) {
-        Ok(packages) => packages,
-        Err(_) => run(new.path(), "apt-get", &["update", "-qq"])
-            .and_then(|_| download(new.path()))
-            .context("QEMU's packages cannot be fetched: this test's first run needs root and a network")?,
+    let attempt = || -> Result<(TempDir, Vec<String>)> {
+        let new = tempfile::Builder::new().prefix("fetching-").tempdir_in(home)?;
+        let packages = download(new.path())?;
+        Ok((new, packages))
     };
+    // The lists of a fresh machine are empty, those of an old one name packages that are gone.
+    let (new, packages) = attempt().or_else(|_| {
+        run(home, "apt-get", &["update", "-qq"])
+            .and_then(|_| attempt())
+            .context("QEMU's packages cannot be fetched: this test's first run needs root and a network")
+    })?;
     for package in &packages {
         if is_kernel(package) {
             unpack_kernel(new.path(), package)?;
