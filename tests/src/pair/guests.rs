@@ -10,6 +10,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -50,11 +52,9 @@ const NETWORK: [&str; 7] = [
 
 /// A pair in COLO.
 pub struct Guests {
-    colo: Option<Colo>,
-    metrics: std::net::SocketAddr,
+    metrics: SocketAddr,
     /// The test's own connection to the primary's monitor; `colo` has another.
     primary: Monitor,
-    // Ends after `colo`, whose last words are about `colo`'s own end then.
     processes: Processes,
     // Goes last: the sockets and logs are in it.
     stage: Stage,
@@ -68,11 +68,32 @@ struct Stage {
 }
 
 #[derive(Default)]
-struct Processes(Vec<Child>);
+struct Processes {
+    qemus: Vec<Child>,
+    colo: Option<Colo>,
+}
+
+impl Processes {
+    fn check_alive(&mut self) -> Result<()> {
+        for child in &mut self.qemus {
+            let ended = child.try_wait()?;
+            ensure!(ended.is_none(), "a QEMU ended before it was told to: {ended:?}");
+        }
+        self.colo.as_mut().map_or(Ok(()), Colo::check_alive)
+    }
+
+    /// Waits for a step of the start; at once over when somebody has ended.
+    fn until<T>(&mut self, what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        wait::until(what, limit, || match self.check_alive() {
+            Ok(()) => attempt().map(Ok),
+            Err(error) => Ok(Err(error)),
+        })?
+    }
+}
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for child in &mut self.qemus {
             drop(child.kill());
             drop(child.wait());
         }
@@ -92,7 +113,7 @@ impl Guests {
     ) -> Result<(T, Finished)> {
         let mut guests = Self::boot(Stage::new(seed)?, settings)?;
         let outcome = work(&mut guests).and_then(|result| Ok((result, guests.interrupt()?)));
-        outcome.map_err(|error| guests.stage.explain(&error, guests.colo.as_ref()))
+        outcome.map_err(|error| guests.stage.explain(&error, guests.processes.colo.as_ref()))
     }
 
     /// Makes connections to the guest.
@@ -112,49 +133,18 @@ impl Guests {
 
     fn boot(stage: Stage, settings: &[&str]) -> Result<Self> {
         let mut processes = Processes::default();
-        let mut colo = None;
-        let mut start = || -> Result<(Monitor, std::net::SocketAddr)> {
-            processes.0.push(stage.qemu("p", &stage.primary_devices())?);
-            let mut primary = Monitor::connect(&stage.path("p-test.qmp"), STEP_LIMIT)?;
-            let delay = json!({ "x-checkpoint-delay": OWN_CHECKPOINTS });
-            primary.ask("migrate-set-parameters", &delay)?;
-            let metrics = free_tcp_address()?;
-            let colo = colo.insert(stage.colo(metrics, settings)?);
-            processes.0.push(stage.qemu("s", &stage.secondary_devices())?);
-            let mut secondary = Monitor::connect(&stage.path("s-test.qmp"), STEP_LIMIT)?;
-
-            wait::until("the guest", BOOT_LIMIT, || {
-                colo.check_alive()?;
-                let console = fs::read(stage.path("p-console.log"))?;
-                ensure!(String::from_utf8_lossy(&console).contains(initramfs::READY), "it is still booting");
-                Ok(())
-            })?;
-            colo.wait_for_log("the secondary's monitor is up", STEP_LIMIT)?;
-            let capability = json!({ "capabilities": [{ "capability": "x-colo", "state": true }] });
-            secondary.ask("migrate-set-capabilities", &capability)?;
-            primary.ask("migrate-set-capabilities", &capability)?;
-            primary.ask("migrate", &json!({ "uri": format!("unix:{}", stage.socket("migration")) }))?;
-            primary.wait_for_migration("colo", STEP_LIMIT)?;
-            // The migration is a checkpoint, or one that colo saw too late.
-            Scrape::wait(metrics, STEP_LIMIT, |page| {
-                let sum = |name| page.sum(name, &[]).unwrap_or_default();
-                sum("colo_checkpoints_completed_total") + sum("colo_checkpoints_abandoned_total") > 0
-            })?;
-            Ok((primary, metrics))
-        };
-        match start() {
-            Ok((primary, metrics)) => Ok(Self { colo, metrics, primary, processes, stage }),
-            Err(error) => Err(stage.explain(&error.context("the pair did not come up"), colo.as_ref())),
+        match stage.start(&mut processes, settings) {
+            Ok((primary, metrics)) => Ok(Self { metrics, primary, processes, stage }),
+            Err(error) => {
+                Err(stage.explain(&error.context("the pair did not come up"), processes.colo.as_ref()))
+            }
         }
     }
 
     /// Ctrl-C.
     fn interrupt(&mut self) -> Result<Finished> {
-        let mut colo = self.colo.take().context("colo is interrupted once")?;
-        colo.check_alive()?;
-        for child in &mut self.processes.0 {
-            ensure!(child.try_wait()?.is_none(), "a QEMU ended before it was told to");
-        }
+        self.processes.check_alive()?;
+        let colo = self.processes.colo.take().context("colo is interrupted once")?;
         colo.signal(Signal::INT)?;
         colo.finish(END_LIMIT).context("after SIGINT")
     }
@@ -172,6 +162,48 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Everything up to COLO; returns the primary's monitor and where `colo` serves its metrics.
+    fn start(&self, processes: &mut Processes, settings: &[&str]) -> Result<(Monitor, SocketAddr)> {
+        processes.qemus.push(self.qemu("p", &self.primary_devices())?);
+        let mut primary = self.monitor(processes, "p-test.qmp")?;
+        primary.ask("migrate-set-parameters", &json!({ "x-checkpoint-delay": OWN_CHECKPOINTS }))?;
+        let metrics = free_tcp_address()?;
+        processes.colo = Some(self.colo(metrics, settings)?);
+        processes.qemus.push(self.qemu("s", &self.secondary_devices())?);
+        let mut secondary = self.monitor(processes, "s-test.qmp")?;
+
+        processes.until("the guest", BOOT_LIMIT, || {
+            let console = fs::read(self.path("p-console.log"))?;
+            ensure!(String::from_utf8_lossy(&console).contains(initramfs::READY), "it is still booting");
+            Ok(())
+        })?;
+        let colo = processes.colo.as_ref().context("colo was started")?;
+        colo.wait_for_log("the secondary's monitor is up", STEP_LIMIT)?;
+        let capability = json!({ "capabilities": [{ "capability": "x-colo", "state": true }] });
+        secondary.ask("migrate-set-capabilities", &capability)?;
+        primary.ask("migrate-set-capabilities", &capability)?;
+        primary.ask("migrate", &json!({ "uri": format!("unix:{}", self.socket("migration")) }))?;
+        processes.until("COLO", STEP_LIMIT, || {
+            let found = primary.ask("query-migrate", &json!({}))?;
+            ensure!(found["status"] == "colo", "the migration is {found}");
+            Ok(())
+        })?;
+        processes.until("the first checkpoint", STEP_LIMIT, || {
+            let page = Scrape::get(metrics)?;
+            // The migration is one, or one that colo saw too late.
+            let seen = page.sum("colo_checkpoints_completed_total", &[])?
+                + page.sum("colo_checkpoints_abandoned_total", &[])?;
+            ensure!(seen > 0, "none was seen");
+            Ok(())
+        })?;
+        Ok((primary, metrics))
+    }
+
+    fn monitor(&self, processes: &mut Processes, name: &str) -> Result<Monitor> {
+        let connect = || Ok(UnixStream::connect(self.path(name))?);
+        Monitor::new(processes.until("QEMU's monitor", STEP_LIMIT, connect)?)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -181,7 +213,7 @@ impl Stage {
         self.path(name).display().to_string()
     }
 
-    fn colo(&self, metrics: std::net::SocketAddr, settings: &[&str]) -> Result<Colo> {
+    fn colo(&self, metrics: SocketAddr, settings: &[&str]) -> Result<Colo> {
         let ports = ["pri", "out", "sec", "p.qmp", "s.qmp"].map(|name| format!("unix:{}", self.socket(name)));
         let [primary, out, secondary, primary_monitor, secondary_monitor] = ports;
         let arguments = [

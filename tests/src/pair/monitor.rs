@@ -2,13 +2,10 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-
-use crate::wait;
 
 /// How long one answer may take; QEMU answers nothing while it moves a guest's state.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
@@ -20,9 +17,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Connects as soon as somebody listens, and negotiates.
-    pub fn connect(path: &Path, limit: Duration) -> Result<Self> {
-        let stream = wait::until("QEMU's monitor", limit, || Ok(UnixStream::connect(path)?))?;
+    /// Negotiates over a new connection.
+    pub fn new(stream: UnixStream) -> Result<Self> {
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         let mut monitor = Self { stream: BufReader::new(stream) };
@@ -44,15 +40,6 @@ impl Monitor {
             // Anything else is an event.
             ensure!(said.get("error").is_none(), "QEMU refuses {command}: {said}");
         }
-    }
-
-    /// Waits until the migration has come to `status`.
-    pub fn wait_for_migration(&mut self, status: &str, limit: Duration) -> Result<()> {
-        wait::until("the migration", limit, || {
-            let found = self.ask("query-migrate", &json!({}))?;
-            ensure!(found["status"] == status, "it is {found}, not {status}");
-            Ok(())
-        })
     }
 
     fn read(&mut self) -> Result<Value> {
