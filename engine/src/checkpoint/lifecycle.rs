@@ -118,6 +118,11 @@ impl Lifecycle {
         }
     }
 
+    /// From a commit to the next request at least.
+    pub fn min_interval(&self) -> Duration {
+        self.settings.min_interval
+    }
+
     /// The first cause of the request that is outstanding.
     pub fn requested(&self) -> Option<Cause> {
         match self.state {

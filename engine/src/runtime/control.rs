@@ -23,6 +23,8 @@ use crate::wiring::checkpoint_deadline;
 
 /// Longest wait, so that nothing depends on a wake-up alone.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// Checkpoints given up in a row that are asked for again at once.
+const PROMPT_RETRIES: u32 = 8;
 /// Lines of a kind in the log, per second at most.
 const LOG_LINES_PER_SECOND: u32 = 10;
 
@@ -94,6 +96,8 @@ pub(super) struct Control {
     requested_at: Option<Nanos>,
     /// When the outstanding request is asked for again.
     overdue_at: Option<Nanos>,
+    /// Checkpoints given up since the last commit.
+    given_up: u32,
     /// When the primary was paused for the checkpoint under way.
     paused_at: Option<Nanos>,
     /// For links, and apart from it for causes: a storm of mismatches must not hide a lost link.
@@ -124,6 +128,7 @@ impl Control {
             settings,
             requested_at: None,
             overdue_at: None,
+            given_up: 0,
             paused_at: None,
             link_log: LogBudget::default(),
             obstacles: Default::default(),
@@ -365,8 +370,11 @@ impl Control {
             tracing::warn!("checkpoint back end: {why}");
         }
         self.shared.set_void(self.epoch);
+        // At once, but where it happens again and again the machine is too busy, and checkpoints make it busier.
+        let at = if self.given_up < PROMPT_RETRIES { now } else { now + self.lifecycle.min_interval() };
+        self.given_up = self.given_up.saturating_add(1);
         if let Some(cause) = self.lifecycle.requested() {
-            self.ask(&Request { at: now, cause });
+            self.ask(&Request { at, cause });
         }
     }
 
@@ -374,6 +382,7 @@ impl Control {
         self.begin_flush();
         self.committed_at = self.epoch;
         self.overdue_at = None;
+        self.given_up = 0;
         self.lifecycle.handle_commit(now);
         let requested_at = self.requested_at.take();
         {
