@@ -39,6 +39,9 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 /// QEMU's own checkpoints come that rarely, ms: all others are `colo`'s.
 const OWN_CHECKPOINTS: u64 = 3_600_000;
 
+/// What a guest's kernel says at its end; docs/TESTING.md says what is known of it.
+const PANIC: &str = "Kernel panic";
+
 /// The network of the namespace: the primary's TAP device is the client's own interface.
 const NETWORK: [&str; 7] = [
     "link set lo up",
@@ -231,7 +234,14 @@ impl Stage {
     /// A failure with the ends of all logs.
     fn explain(&self, error: &Error, colo: Option<&Colo>) -> Error {
         let said = colo.map(Colo::stderr_so_far).unwrap_or_default();
-        let mut words = format!("{error:#}\ncolo's stderr: {}", tail(&said));
+        let mut words = format!("{error:#}");
+        if fs::read(self.path("s-console.log"))
+            .is_ok_and(|text| String::from_utf8_lossy(&text).contains(PANIC))
+        {
+            words +=
+                "\nThe secondary's kernel has panicked: QEMU gave it a memory that does not fit together";
+        }
+        words = format!("{words}\ncolo's stderr: {}", tail(&said));
         for name in ["p-qemu.log", "p-console.log", "s-qemu.log", "s-console.log"] {
             let text = fs::read(self.path(name)).unwrap_or_default();
             words = format!("{words}\n{name}: {}", tail(&String::from_utf8_lossy(&text)));
@@ -279,7 +289,7 @@ impl Stage {
         for folder in cache.firmware() {
             command.arg("-L").arg(folder);
         }
-        // With a thread for each processor, the secondary's memory goes wrong after some dozens of checkpoints.
+        // One thread for all of a guest is the simplest of QEMU's ways to run one without KVM.
         command.args([
             "-machine",
             "pc",
