@@ -23,8 +23,9 @@ use crate::wiring::checkpoint_deadline;
 
 /// Longest wait, so that nothing depends on a wake-up alone.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-/// Checkpoints given up in a row that are asked for again at once.
-const PROMPT_RETRIES: u32 = 8;
+/// After the first checkpoint given up it is asked for again that much later; twice as long after each further one in a
+/// row, up to `min_checkpoint_interval`.
+const BACK_OFF: Duration = Duration::from_millis(10);
 /// Lines of a kind in the log, per second at most.
 const LOG_LINES_PER_SECOND: u32 = 10;
 
@@ -370,11 +371,11 @@ impl Control {
             tracing::warn!("checkpoint back end: {why}");
         }
         self.shared.set_void(self.epoch);
-        // At once, but where it happens again and again the machine is too busy, and checkpoints make it busier.
-        let at = if self.given_up < PROMPT_RETRIES { now } else { now + self.lifecycle.min_interval() };
+        // Where it happens again and again the machine is too busy, and checkpoints make it busier.
+        let back_off = BACK_OFF.saturating_mul(1 << self.given_up.min(16)).min(self.lifecycle.min_interval());
         self.given_up = self.given_up.saturating_add(1);
         if let Some(cause) = self.lifecycle.requested() {
-            self.ask(&Request { at, cause });
+            self.ask(&Request { at: now + back_off, cause });
         }
     }
 

@@ -39,6 +39,8 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 /// QEMU's own checkpoints come that rarely, ms: all others are `colo`'s.
 const OWN_CHECKPOINTS: u64 = 3_600_000;
 
+/// Pairs that are tried.
+const PAIRS: u32 = 3;
 /// What a guest's kernel says at its end; docs/TESTING.md says what is known of it.
 const PANIC: &str = "Kernel panic";
 
@@ -107,16 +109,30 @@ impl Guests {
     /// Boots a pair, brings it into COLO, has `work` done with it, interrupts `colo`, and returns its end. The guests'
     /// pages are those of `seed`; `settings` are more arguments of `colo compare`.
     ///
+    /// A pair whose secondary's kernel has panicked says nothing about `colo`: that is told on standard output, and another
+    /// pair is tried, [`PAIRS`] at most.
+    ///
     /// # Errors
     /// Whatever failed, with the last words of everybody involved.
+    #[expect(clippy::print_stdout, reason = "for whoever reads why a run took so long")]
     pub fn run<T>(
         seed: u64,
         settings: &[&str],
-        work: impl FnOnce(&mut Self) -> Result<T>,
+        work: impl Fn(&mut Self) -> Result<T>,
     ) -> Result<(T, Finished)> {
-        let mut guests = Self::boot(Stage::new(seed)?, settings)?;
-        let outcome = work(&mut guests).and_then(|result| Ok((result, guests.interrupt()?)));
-        outcome.map_err(|error| guests.stage.explain(&error, guests.processes.colo.as_ref()))
+        let mut pair = 1;
+        loop {
+            let mut guests = Self::boot(Stage::new(seed)?, settings)?;
+            let error = match work(&mut guests).and_then(|result| Ok((result, guests.interrupt()?))) {
+                Ok(done) => return Ok(done),
+                Err(error) => guests.stage.explain(&error, guests.processes.colo.as_ref()),
+            };
+            if pair == PAIRS || !guests.stage.secondary_has_panicked() {
+                return Err(error);
+            }
+            println!("pair {pair} is given up: {error:#}");
+            pair += 1;
+        }
     }
 
     /// Makes connections to the guest.
@@ -231,13 +247,16 @@ impl Stage {
         Colo::start(arguments.iter().map(String::as_str).chain(settings.iter().copied()))
     }
 
+    fn secondary_has_panicked(&self) -> bool {
+        let console = fs::read(self.path("s-console.log")).unwrap_or_default();
+        String::from_utf8_lossy(&console).contains(PANIC)
+    }
+
     /// A failure with the ends of all logs.
     fn explain(&self, error: &Error, colo: Option<&Colo>) -> Error {
         let said = colo.map(Colo::stderr_so_far).unwrap_or_default();
         let mut words = format!("{error:#}");
-        if fs::read(self.path("s-console.log"))
-            .is_ok_and(|text| String::from_utf8_lossy(&text).contains(PANIC))
-        {
+        if self.secondary_has_panicked() {
             words +=
                 "\nThe secondary's kernel has panicked: QEMU gave it a memory that does not fit together";
         }
