@@ -71,12 +71,16 @@ enum Stage {
 /// Takes checkpoints of a QEMU pair over QMP.
 pub struct QmpBackend {
     primary: Monitor,
-    /// Heard only: its `COLO_EXIT` comes at once when the primary dies.
+    /// Heard only: its `COLO_EXIT` comes at once when the primary dies, and it pauses for checkpoints, not for operators.
     secondary: Option<Monitor>,
     questions: VecDeque<Question>,
     /// The primary's `x-checkpoint-delay`, ms.
     delay_ms: u64,
     stage: Stage,
+    /// Time of day when the secondary was paused last.
+    secondary_stopped: Duration,
+    /// Time of day when the primary went on last.
+    resumed_before: Duration,
     /// When the outstanding request goes out; `None`: it has, or nothing is asked for.
     due: Option<Nanos>,
     /// Whether a request is outstanding.
@@ -114,6 +118,8 @@ impl QmpBackend {
             questions: VecDeque::new(),
             delay_ms: DEFAULT_DELAY_MS,
             stage: Stage::Running,
+            secondary_stopped: Duration::ZERO,
+            resumed_before: Duration::ZERO,
             due: None,
             asked: Asked::No,
             events: VecDeque::new(),
@@ -124,17 +130,7 @@ impl QmpBackend {
     }
 
     fn read(&mut self, now: Nanos) {
-        while let Some(said) = self.primary.poll(now) {
-            match said {
-                Said::Ready => {
-                    self.tell(BackendEvent::Note("the primary's monitor is up".to_owned()));
-                    self.ask(Question::Parameters);
-                }
-                Said::Lost(reason) => self.lose(&reason),
-                Said::Event { name, data, at } => self.heed(&name, &data, at),
-                Said::Answer(answer) => self.answered(answer),
-            }
-        }
+        // The secondary first: it pauses before the primary goes on.
         let heard: Vec<Said> =
             self.secondary.iter_mut().flat_map(|monitor| std::iter::from_fn(|| monitor.poll(now))).collect();
         for said in heard {
@@ -144,7 +140,19 @@ impl QmpBackend {
                     self.tell(BackendEvent::Alarm(format!("the secondary's monitor is gone: {reason}")));
                 }
                 Said::Event { name, data, .. } if name == "COLO_EXIT" => self.heed_exit("secondary", &data),
+                Said::Event { name, at, .. } if name == "STOP" => self.secondary_stopped = at,
                 Said::Event { .. } | Said::Answer(_) => {}
+            }
+        }
+        while let Some(said) = self.primary.poll(now) {
+            match said {
+                Said::Ready => {
+                    self.tell(BackendEvent::Note("the primary's monitor is up".to_owned()));
+                    self.ask(Question::Parameters);
+                }
+                Said::Lost(reason) => self.lose(&reason),
+                Said::Event { name, data, at } => self.heed(&name, &data, at),
+                Said::Answer(answer) => self.answered(answer),
             }
         }
         self.tell_obstacles();
@@ -252,19 +260,28 @@ impl QmpBackend {
         let Stage::Paused { pause, boundary: Some(boundary), resumed: Some(resumed) } = self.stage else {
             return;
         };
+        if pause == Pause::Unknown {
+            return;
+        }
         match pause {
-            Pause::Unknown => {}
             _ if resumed <= boundary => {
                 self.give_up("the primary went on before all it had sent was read");
             }
             Pause::Checkpoint => self.commit(),
             // What was asked for came, as far as anybody can tell.
-            Pause::Over if self.asked == Asked::Yes => self.commit(),
+            Pause::Over if self.asked == Asked::Yes && self.secondary_paused(resumed) => self.commit(),
             Pause::Over => {
                 self.give_up("nobody asked for that pause, and it was over before QEMU could say why");
             }
-            Pause::Other => self.give_up("the primary was paused, but not for a checkpoint"),
+            Pause::Unknown | Pause::Other => self.give_up("the primary was paused, but not for a checkpoint"),
         }
+        self.resumed_before = resumed;
+    }
+
+    /// Whether the secondary was paused, too, before the primary went on; yes where nobody listens to it.
+    fn secondary_paused(&self, resumed: Duration) -> bool {
+        let since = self.resumed_before < self.secondary_stopped && self.secondary_stopped <= resumed;
+        self.secondary.as_ref().is_none_or(|monitor| !monitor.is_ready()) || since
     }
 
     fn commit(&mut self) {

@@ -308,6 +308,44 @@ fn the_secondarys_monitor_is_heard() {
 }
 
 #[test]
+fn a_pause_that_was_over_too_soon_counts_if_the_secondary_was_paused_too() {
+    let mut bench = Bench::new();
+    let path = bench.folder.path().join("s.qmp");
+    let listener = UnixListener::bind(&path).unwrap();
+    let primary = bench.folder.path().join("p.qmp");
+    let both = format!("unix:{},secondary=unix:{}", primary.display(), path.display());
+    let backend = QmpBackend::new(&both.parse().unwrap()).unwrap();
+    bench.backend = QmpBackend { time_of_day: || NOON, ..backend };
+    let mut monitor = bench.ready();
+    let mut secondary = listener.accept().unwrap().0;
+    writeln!(secondary, "{GREETING}\n{{\"return\": {{}}}}").unwrap();
+    assert!(bench.told().is_empty());
+    let mut paused = |at: Duration| {
+        let (seconds, micros) = (at.as_secs(), at.subsec_micros());
+        let stamp = format!(r#"{{"seconds": {seconds}, "microseconds": {micros}}}"#);
+        writeln!(secondary, r#"{{"timestamp": {stamp}, "event": "STOP"}}"#).unwrap();
+    };
+    bench.requested(&mut monitor);
+    for (round, stopped) in (1..).zip([true, false, true]) {
+        if stopped {
+            paused(NOON + 10 * MS * round - MS / 2);
+        }
+        bench.stopped(&mut monitor);
+        bench.backend.boundary_taken();
+        monitor.event("RESUME", NOON + 10 * MS * round);
+        assert!(bench.told().is_empty());
+        status(&mut monitor, "running");
+        let told = bench.told();
+        if stopped {
+            assert_eq!(told, [BackendEvent::Committed], "{round}");
+            bench.requested(&mut monitor);
+        } else {
+            assert!(abandoned(&told, "over before"), "{round}: {told:?}");
+        }
+    }
+}
+
+#[test]
 fn a_monitor_that_talks_nonsense_or_nothing_loses_its_link() {
     let lost =
         |told: &[BackendEvent], why: &str| matches!(told, [BackendEvent::Alarm(text)] if text.contains(why));
