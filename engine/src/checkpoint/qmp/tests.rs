@@ -328,7 +328,7 @@ fn a_pause_that_was_over_too_soon_counts_if_the_secondary_was_paused_too() {
     bench.requested(&mut monitor);
     for (round, stopped) in (1..).zip([true, false, true]) {
         if stopped {
-            paused(NOON + 10 * MS * round - MS / 2);
+            paused(NOON + 10 * MS * (round - 1) + 9 * MS);
         }
         bench.stopped(&mut monitor);
         bench.backend.boundary_taken();
