@@ -110,7 +110,7 @@ impl Guests {
     /// pages are those of `seed`; `settings` are more arguments of `colo compare`.
     ///
     /// A pair whose secondary's kernel has panicked says nothing about `colo`: that is told on standard output, and another
-    /// pair is tried, [`PAIRS`] at most.
+    /// pair is tried, three at most.
     ///
     /// # Errors
     /// Whatever failed, with the last words of everybody involved.
