@@ -162,7 +162,8 @@ impl QmpBackend {
         let found = [self.primary.obstacle(), self.secondary.as_ref().and_then(Monitor::obstacle)];
         for (last, found) in self.obstacles.iter_mut().zip(found) {
             if *last != found {
-                self.events.extend(found.clone().map(BackendEvent::Note));
+                let told = found.as_ref().map(|what| format!("{what}; it is tried again and again"));
+                self.events.extend(told.map(BackendEvent::Alarm));
                 *last = found;
             }
         }

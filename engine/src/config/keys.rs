@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::address::{AddressError, PORT_SYNTAX, PortAddress, SOCKET_SYNTAX};
+use super::address::{AddressError, PORT_SYNTAX, PortAddress, SOCKET_SYNTAX, SocketAddress};
 use super::classes::POLICY_KEYS;
 use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
 use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
@@ -366,7 +366,11 @@ fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
             address.parse().map(CheckpointBackend::Notify).map_err(|error| wrong(address, error))
         }
         ("qmp", addresses) => {
-            addresses.parse().map(CheckpointBackend::Qmp).map_err(|error| wrong(addresses, error))
+            let named = |error| {
+                let parts = || addresses.split(",secondary=");
+                wrong(parts().find(|part| part.parse::<SocketAddress>().is_err()).unwrap_or(addresses), error)
+            };
+            addresses.parse().map(CheckpointBackend::Qmp).map_err(named)
         }
         ("exec", command) if command.trim().is_empty() => Err(syntax() + " (no command stands behind exec:)"),
         ("exec", command) if command.contains('\0') => Err(syntax() + " (the command contains a zero byte)"),
