@@ -10,6 +10,7 @@ use colo_engine::side::Side;
 use pmd_tap::Nanos;
 
 use super::draws::{index, number};
+use super::guest::Numbers;
 use super::packet::{
     ACK, CHECKSUM_AT, Ends, FIN, HEADERS, Parsed, RST, SYN, Tcp, WINDOW_AT, is_fragment, parse,
     tcp_checksum_is_right,
@@ -57,6 +58,7 @@ struct Slot {
     secondary_ack: Option<u32>,
     primary_ack: Option<u32>,
     primary_top: u32,
+    seen: Seen,
 }
 
 impl Slot {
@@ -68,7 +70,41 @@ impl Slot {
         self.secondary_ack = self.secondary_ack.max(later.secondary_ack);
         self.primary_ack = self.primary_ack.max(later.primary_ack);
         self.primary_top = self.primary_top.max(later.primary_top);
+        self.seen = self.seen.with(later.seen);
         self
+    }
+}
+
+/// Where the sides of a life were first seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// The first position anybody showed until both sides had shown one: nobody knows what came before.
+    floor: u32,
+    /// Which side has shown one.
+    sides: [bool; 2],
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { floor: u32::MAX, sides: [false; 2] }
+    }
+}
+
+impl Seen {
+    fn show(&mut self, side: Side, position: u32) {
+        if self.sides != [true; 2] {
+            self.floor = self.floor.min(position);
+            self.sides[usize::from(side == Side::Secondary)] = true;
+        }
+    }
+
+    /// With what was seen later.
+    fn with(self, later: Self) -> Self {
+        if self.sides == [true; 2] {
+            return self;
+        }
+        let sides = [self.sides[0] || later.sides[0], self.sides[1] || later.sides[1]];
+        Self { floor: self.floor.min(later.floor), sides }
     }
 }
 
@@ -81,9 +117,6 @@ struct LifeModel {
     shared: u32,
     /// Positions that have left.
     left: Vec<bool>,
-    /// The first position anybody showed until both sides had shown one: nobody knows what came before.
-    floor: u32,
-    has_shown: [bool; 2],
     /// Whether resets of each side were seen.
     resets: [bool; 2],
 }
@@ -91,7 +124,7 @@ struct LifeModel {
 impl LifeModel {
     /// How far the secondary has come without a gap.
     fn contiguous(&self) -> u32 {
-        let from = self.shared.max(self.floor);
+        let from = self.shared.max(self.slots[0].seen.floor);
         let values = self.slots[0].values.get(index(from)..).unwrap_or(&[]);
         let sent = values.iter().take_while(|values| values.any()).count();
         from + number(sent)
@@ -166,8 +199,6 @@ impl<'a> Model<'a> {
                     slots: [slot(), slot()],
                     shared: 0,
                     left: vec![false; positions],
-                    floor: u32::MAX,
-                    has_shown: [false; 2],
                     resets: [false; 2],
                 }
             });
@@ -282,10 +313,11 @@ impl<'a> Model<'a> {
         let ack = has(ACK).then(|| segment.ack.wrapping_sub(lives[at].client_isn.wrapping_add(1)));
         let values = values_of(segment);
         let to = from + number(values.len());
-        // A pure ACK shows where its side is, too; a reset may have any number.
-        if !has(RST) && life.has_shown != [true; 2] {
-            life.floor = life.floor.min(from);
-            life.has_shown[usize::from(side == Side::Secondary)] = true;
+        // A pure ACK shows where its side is, too; a reset may have any number. A secondary's SYN in numbers of its own,
+        // when its data are not, shows nothing of where the data are.
+        let is_unplaced = side == Side::Secondary && has(SYN) && self.plan.numbers == Numbers::Primary;
+        if !has(RST) && !is_unplaced {
+            slot.seen.show(side, from);
         }
         match side {
             Side::Primary => {
@@ -335,14 +367,14 @@ impl<'a> Model<'a> {
                 // The secondary is the primary's copy, also in what it has acknowledged.
                 new.secondary_ack = new.secondary_ack.max(old.primary_ack);
                 new.primary_ack = new.primary_ack.max(old.primary_ack);
+                // Before the primary was seen the secondary says everything again.
+                if old.seen.sides[0] {
+                    new.seen = old.seen.with(new.seen);
+                }
                 old.values.fill(Values::NONE);
                 let next = Slot { values: old.values, ..Slot::default() };
                 life.slots = [new, next];
                 life.resets[1] |= life.resets[0];
-                if !life.has_shown[0] {
-                    // The secondary says again what it had said before the primary.
-                    (life.floor, life.has_shown) = (u32::MAX, [false; 2]);
-                }
             }
             for flow in self.datagrams.values_mut() {
                 flow.sent = [std::mem::take(&mut flow.sent[1]), HashMap::new()];
