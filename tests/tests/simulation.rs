@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use colo_tests::sim::{MUST_BE_REACHED, Record, run, run_many};
 
 /// Seeds that failed before what they found was mended, and how.
-const REGRESSIONS: [(u64, &str); 18] = [
+const REGRESSIONS: [(u64, &str); 19] = [
     (3, "an early secondary's data was taken for that of the life before"),
     (203, "a primary left whose ack the secondary had not sent"),
     (303, "the same"),
@@ -27,6 +27,7 @@ const REGRESSIONS: [(u64, &str); 18] = [
     (173_022, "a reset of a life whose SYN was lost was matched by one of the life before"),
     (18_334, "a secondary's late SYN made the life before it be forgotten at the commit"),
     (216_361, "the model: who is first seen behind a boundary begins there, not in the epoch before"),
+    (403_724, "the check of what agrees: one former life of a connection is kept, not two"),
     (222_181, "the model: a SYN in numbers that the data do not go on in shows no place"),
 ];
 

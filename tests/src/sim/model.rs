@@ -184,6 +184,8 @@ pub struct Model<'a> {
     headers: HashSet<Vec<u8>>,
     /// Whether a connection may have been lost track of: it is picked up where it goes on, and gaps before do not count.
     forgives_gaps: bool,
+    /// Whether a third life of a connection began while something of its first was still to leave.
+    is_two_lives_ahead: bool,
     /// Frames of the secondary.
     pub secondaries: u64,
 }
@@ -216,6 +218,7 @@ impl<'a> Model<'a> {
             order: Vec::new(),
             headers: HashSet::new(),
             forgives_gaps: plan.is_tight,
+            is_two_lives_ahead: false,
             secondaries: 0,
         }
     }
@@ -228,6 +231,12 @@ impl<'a> Model<'a> {
     /// Whether it may have.
     pub fn forgives_gaps(&self) -> bool {
         self.forgives_gaps
+    }
+
+    /// Whether a guest was two connections ahead of what left. One former life of a connection is kept: what is older waits
+    /// for a checkpoint.
+    pub fn is_two_lives_ahead(&self) -> bool {
+        self.is_two_lives_ahead
     }
 
     /// A guest sends a frame.
@@ -307,6 +316,13 @@ impl<'a> Model<'a> {
             connection.is_tainted = true;
             return Question::None;
         };
+        if segment.flags & SYN != 0 && at >= 2 {
+            let waits = |frame: &Primary| {
+                let is_older = matches!(frame.question, Question::Tcp { life, .. } if life + 2 <= at);
+                frame.ends == Some(ends) && is_older && !frame.has_left
+            };
+            self.is_two_lives_ahead |= self.frames.iter().any(waits);
+        }
         let life = &mut connection.lives[at];
         let slot = &mut life.slots[usize::from(epoch > self.epoch)];
         let has = |flag: u8| segment.flags & flag != 0;
