@@ -190,6 +190,11 @@ impl Incarnation {
                 translated
             }
             (None, syn) => {
+                // A rewriter leaves the SYN's number alone: it tells nothing of where the stream is.
+                let syn = syn.filter(|_| settings.secondary_sequence != SecondarySequence::Translated);
+                if syn.is_none() && segment.flags.syn() && self.secondary_first.is_none() {
+                    return false;
+                }
                 let first = syn.map_or(first, |syn| syn + 1);
                 let is_near = |shift: &SeqShift| shift.apply(first).distance(self.origin) <= SEQUENCE_WINDOW;
                 let before = match self.mapping {

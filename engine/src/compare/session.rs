@@ -221,6 +221,10 @@ impl<K: Sink> Session<'_, '_, K> {
             return self.discard_held(id, Discard::Stale);
         }
         if !self.incarnation.join(self.cx.settings, self.cx.store, segment) {
+            // Without the primary's SYN a translated secondary's says nothing, and never will.
+            if segment.flags.syn() && self.incarnation.has_primary() {
+                self.discard_held(id, Discard::Stale);
+            }
             return;
         }
         let mut placed = self.incarnation.place_secondary(self.cx.settings, segment);

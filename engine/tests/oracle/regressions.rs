@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use colo_engine::compare::SecondarySequence;
 use colo_engine::side::{BySide, Side};
 use etherparse::PacketBuilder;
 
@@ -191,4 +192,16 @@ fn a_first_ack_past_an_early_contradiction_does_not_leave() {
     let log = talk.p(3, ACK, 103, b"").run();
     assert!(matches!(requests(&log)[..], [(3, Why::Mismatch { .. })]), "{log:?}");
     assert_released(&log, 0, 8, "flush");
+}
+
+#[test]
+fn a_hole_of_the_secondary_in_front_of_a_late_first_segment_holds_what_came_before() {
+    let talk = Talk(BySide::default()).s(0, SYN_ACK, 7_000_000, b"").p(1, ACK, 110, b"klmnopqrst");
+    let talk = talk.p(2, ACK, 100, b"abcdefghij").s(3, ACK, 100, b"ab").s(4, ACK, 101, b"b");
+    let talk = talk.s(5, ACK, 104, b"efghij").s(6, ACK, 110, b"klmnopqrst");
+    let mut settings = settings(100);
+    settings.shard.compare.secondary_sequence = SecondarySequence::Translated;
+    let log = engine(settings, talk.0);
+    assert_released(&log, 0, 406, "flush");
+    assert_released(&log, 1, 406, "flush");
 }
