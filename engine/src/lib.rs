@@ -17,6 +17,7 @@ pub mod flow;
 pub mod fragments;
 pub mod held;
 pub mod metrics;
+pub mod modes;
 pub mod policy;
 mod reason;
 mod release;
