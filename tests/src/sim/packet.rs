@@ -195,8 +195,12 @@ fn read(frame: &[u8]) -> Option<Parsed<'_>> {
         }
         17 => {
             let ends = Ends { protocol, hosts, ports: [word(payload, 0)?, word(payload, 2)?] };
-            // What UDP says is its length; what the IP packet has behind that is nobody's.
-            Some(Parsed::Datagram(ends, payload.get(8..usize::from(word(payload, 4)?))?))
+            // What UDP says is its length; what the IP packet has behind that is nobody's. A length of 0 is the whole of it.
+            let end = match usize::from(word(payload, 4)?) {
+                0 => payload.len(),
+                length => length,
+            };
+            Some(Parsed::Datagram(ends, payload.get(8..end)?))
         }
         1 => {
             let ends = Ends { protocol, hosts, ports: [u16::from(*payload.first()?), word(payload, 4)?] };
