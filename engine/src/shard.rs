@@ -3,7 +3,8 @@
 //! A shard has one input for each side. It is stepped: by its worker core with frames from rings, or by
 //! [`virtual_time`](crate::virtual_time) with frames from captures. It knows neither threads nor clocks.
 
-use std::sync::Arc;
+mod rules;
+
 use std::time::Duration;
 
 use pmd_tap::{BURST_FRAMES, Frame, FramePool, Nanos};
@@ -12,6 +13,7 @@ use crate::compare::{Arrival, CompareSettings, Connection, Context, Store};
 use crate::flow::{FlowHash, FlowHasher};
 use crate::fragments::Reassembly;
 use crate::held::{Content, Held, Queue};
+use crate::modes::Conduct;
 use crate::policy::{Action, RuleSet};
 use crate::side::Side;
 use crate::table::Table;
@@ -19,6 +21,7 @@ use crate::timer::Timers;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 use crate::wire::{Packet, Plain, Stray};
 use crate::witness::Witness;
+use rules::Rules;
 
 /// No connection: the table was full.
 const UNTRACKED: u32 = u32::MAX;
@@ -274,7 +277,8 @@ impl Shard {
     #[cold]
     fn admit_new(&mut self, packet: &Packet, hash: FlowHash, now: Nanos) -> Option<u32> {
         // Once a flow had to wait untracked, later frames of it must not overtake.
-        if !self.untracked.is_empty() || (self.passes(packet) && packet.flow()?.class().is_some()) {
+        let needs_no_place = || packet.flow().is_some_and(|flow| flow.class().is_some()) || self.passes_all();
+        if !self.untracked.is_empty() || (self.passes(packet) && needs_no_place()) {
             return None;
         }
         let connection = Connection::new(*packet.flow()?, packet, self.epoch, now);
@@ -284,7 +288,7 @@ impl Shard {
 
     /// Whether a flow that is not in the table needs no place in it.
     fn passes(&self, packet: &Packet) -> bool {
-        packet.flow().is_some_and(|flow| self.rules.set.ruling(flow).action == Action::Pass)
+        packet.flow().is_some_and(|flow| self.rules.ruling(flow).action == Action::Pass)
     }
 
     #[cold]
@@ -330,6 +334,8 @@ impl Shard {
                 Side::Secondary => sink.discard(frame, Discard::Stale),
             },
             (Packet::Stray(Stray::OverBudget), Side::Secondary) => sink.discard(frame, Discard::OverBudget),
+            (_, Side::Primary) if self.passes_all() => sink.release(frame, Release::Pass),
+            (_, Side::Secondary) if self.passes_all() => sink.discard(frame, Discard::Pass),
             _ => {
                 let held = Held { frame, connection: UNTRACKED, side, content: Content::Opaque };
                 self.store.held.push(&mut self.strays, held);
@@ -382,6 +388,10 @@ impl Shard {
         let mut cx = Context { settings: self.rules.set.settings(rule), store: &mut self.store };
         match phase {
             Phase::Grace => connection.expire_grace(&mut cx, now, sink),
+            Phase::Timeout if self.rules.conduct() == Conduct::Hold => {
+                connection.wait_quietly(&cx, now);
+                self.timers.arm_by(index, connection.deadline(&cx));
+            }
             Phase::Timeout => {
                 connection.expire_timeout(&mut cx, now, sink);
                 self.timers.arm_by(index, connection.deadline(&cx));
@@ -453,76 +463,6 @@ impl Shard {
                 connection.refresh(self.epoch);
             }
         }
-    }
-}
-
-impl Shard {
-    /// Puts other rules in force: from here on no frame is judged by the former ones. What they mean for frames that are
-    /// held already, [`follow_rules`](Self::follow_rules) carries out.
-    pub fn replace_rules(&mut self, set: Arc<RuleSet>) {
-        self.store.masks.replace(Arc::clone(&set));
-        self.rules.replace(set);
-    }
-
-    /// Whether held frames may still have to follow the rules.
-    #[inline(always)]
-    pub fn has_rules_to_follow(&self) -> bool {
-        self.rules.walk.is_some()
-    }
-
-    /// Puts at most `most` connections under the rules in force; the others follow with their next frame, or here.
-    #[cold]
-    pub fn follow_rules(&mut self, most: usize, sink: &mut impl Sink) {
-        let Some(first) = self.rules.walk else { return };
-        let last = u32::try_from(most).ok().and_then(|most| first.checked_add(most)).unwrap_or(u32::MAX);
-        for index in first..last {
-            if usize::try_from(index).is_ok_and(|index| index >= self.settings.max_connections) {
-                self.rules.walk = None;
-                return;
-            }
-            let Some(connection) = self.table.get_mut(index) else { continue };
-            connection.refresh(self.epoch);
-            if connection.ruled_by() != self.rules.number {
-                self.rules.put_over(connection, &mut self.store, sink);
-            }
-        }
-        self.rules.walk = Some(last);
-    }
-
-    /// Differences that masks forgave, by the rule's place.
-    pub fn forgiven(&self) -> impl Iterator<Item = u64> {
-        self.store.masks.forgiven()
-    }
-}
-
-/// The rules in force.
-#[derive(Debug)]
-struct Rules {
-    set: Arc<RuleSet>,
-    /// Counts the sets that were in force, so that a connection knows whether it was judged by this one.
-    number: u32,
-    /// Connections up to here are under this set.
-    walk: Option<u32>,
-}
-
-impl Rules {
-    fn new(set: RuleSet) -> Self {
-        Self { set: Arc::new(set), number: 1, walk: None }
-    }
-
-    fn replace(&mut self, set: Arc<RuleSet>) {
-        self.set = set;
-        // 0 is nobody's.
-        self.number = self.number.wrapping_add(1).max(1);
-        self.walk = Some(0);
-    }
-
-    #[cold]
-    fn put_over(&self, connection: &mut Connection, store: &mut Store, sink: &mut impl Sink) {
-        let ruling = self.set.ruling(connection.key());
-        store.masks.turn_to(ruling.rule);
-        let mut cx = Context { settings: self.set.settings(ruling.rule), store };
-        connection.put_under(ruling, self.number, &mut cx, sink);
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Counters {
     pub verdicts: VerdictsByProtocol,
     /// Primary frames that left with a lower window.
     pub window_clamped: u64,
+    /// Times that a flow that keeps differing was put aside.
+    pub quarantined: u64,
     /// Frames held now.
     pub held_frames: BySide<u64>,
     /// Bytes held now.

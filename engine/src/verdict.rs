@@ -287,6 +287,9 @@ pub trait Sink {
     /// The primary frame that leaves next had its window lowered.
     fn note_clamped(&mut self) {}
 
+    /// A flow that keeps differing was put aside: it waits for checkpoints that others ask for.
+    fn note_quarantined(&mut self) {}
+
     /// A checkpoint is wanted.
     fn ask(&mut self, cause: Cause);
 }

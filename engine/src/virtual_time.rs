@@ -12,6 +12,7 @@ use pmd_tap::{Frame, FramePool, Nanos, PoolError, PoolSettings};
 use crate::checkpoint::{Lifecycle, LifecycleSettings, Request};
 use crate::flow::FlowHasher;
 use crate::fragments::{FragmentSettings, Reassembly};
+use crate::modes::{Conduct, ModeSettings, Modes, Switch};
 use crate::policy::RuleSet;
 use crate::rx::VerifyChecksums;
 use crate::shard::{Budget, Shard, ShardSettings, Work};
@@ -32,6 +33,8 @@ pub struct VirtualSettings {
     pub shard: ShardSettings,
     /// When requests go out.
     pub lifecycle: LifecycleSettings,
+    /// What is done with frames.
+    pub modes: ModeSettings,
     /// From a request to its commit; `None`: never.
     pub commit_after: Option<Duration>,
     /// Frames beyond one jumbo frame that there is room for, per side.
@@ -144,7 +147,10 @@ pub struct VirtualTime {
     /// Commits.
     epoch: u32,
     lifecycle: Lifecycle,
+    modes: Modes,
     commit_due: Option<Nanos>,
+    /// When the outstanding request went out.
+    requested_at: Option<Nanos>,
     now: Nanos,
     decisions: Decisions,
     requests: Vec<Request>,
@@ -185,7 +191,7 @@ impl VirtualTime {
             compare_timeout: settings.shard.compare.compare_timeout,
         };
         let fragments = |side| Reassembly::new(side, fragments, hasher.clone());
-        Ok(Self {
+        let mut engine = Self {
             settings,
             shards,
             fragments: BySide { primary: fragments(Side::Primary), secondary: fragments(Side::Secondary) },
@@ -193,7 +199,9 @@ impl VirtualTime {
             epoch: 0,
             pools: BySide { primary: FramePool::new(pool)?, secondary: FramePool::new(pool)? },
             lifecycle: Lifecycle::new(settings.lifecycle, Nanos::ZERO),
+            modes: Modes::new(settings.modes, Nanos::ZERO),
             commit_due: None,
+            requested_at: None,
             now: Nanos::ZERO,
             decisions: Decisions::default(),
             requests: Vec::new(),
@@ -202,7 +210,25 @@ impl VirtualTime {
             mismatches: 0,
             stopped: Stopped::No,
             set_aside: None,
-        })
+        };
+        engine.follow_modes();
+        Ok(engine)
+    }
+
+    /// Has the shards do what the modes say.
+    fn follow_modes(&mut self) {
+        for shard in &mut self.shards {
+            shard.set_conduct(self.modes.conduct(), &mut self.decisions);
+            while shard.has_rules_to_follow() {
+                shard.follow_rules(usize::MAX, &mut self.decisions);
+            }
+        }
+        self.lifecycle.set_period(self.modes.period(self.lifecycle.max_interval()));
+    }
+
+    /// The latest changes of what is done with frames, the oldest first.
+    pub fn switches(&self) -> &[Switch] {
+        self.modes.history()
     }
 
     /// Puts other rules in force, for frames held too.
@@ -292,12 +318,17 @@ impl VirtualTime {
         })
     }
 
+    /// Whether there is something that only a periodic checkpoint lets out.
+    fn waits_for_period(&self) -> bool {
+        self.modes.conduct() == Conduct::Hold && Side::BOTH.iter().any(|side| self.held_frames(*side) > 0)
+    }
+
     /// When the next timer comes up. There are no periodic checkpoints after the last frame.
     fn next_timer(&self, ahead: Ahead) -> Option<Nanos> {
         let shards = self.shards.iter().filter_map(Shard::next_deadline);
         let periodic = match ahead {
             Ahead::Frames => self.lifecycle.periodic_deadline(),
-            Ahead::Nothing => None,
+            Ahead::Nothing => self.lifecycle.periodic_deadline().filter(|_| self.waits_for_period()),
         };
         let others = [self.commit_due, self.lifecycle.deferred_deadline(), periodic];
         let fragments = Side::BOTH.into_iter().filter_map(|side| self.fragments[side].next_deadline());
@@ -338,12 +369,17 @@ impl VirtualTime {
         // Windows that have waited long enough leave by their place in the input, whatever the number of shards.
         self.decisions.releases[before..].sort_by_key(|(frame, _)| frame.ordinal());
         for side in Side::BOTH {
-            self.decisions.causes.extend(self.fragments[side].expire(time));
+            let cause = self.fragments[side].expire(time);
+            if cause.is_some() && self.modes.conduct() == Conduct::Pass {
+                self.let_out_fragments(side);
+            } else {
+                self.decisions.causes.extend(cause);
+            }
         }
         // All graces of all shards, then all timeouts, each by its frames: whatever the number of shards.
         self.decisions.causes.sort_by_key(order_of);
         self.heed_causes();
-        if ahead == Ahead::Frames {
+        if ahead == Ahead::Frames || self.waits_for_period() {
             let periodic = self.lifecycle.poll_periodic(time);
             self.request(periodic);
         }
@@ -353,6 +389,9 @@ impl VirtualTime {
     fn heed_causes(&mut self) {
         for cause in std::mem::take(&mut self.decisions.causes) {
             self.mismatches += u64::from(cause.reason == Reason::Mismatch);
+            if !self.modes.heeds(&cause) {
+                continue;
+            }
             let request = self.lifecycle.handle_cause(cause, self.now);
             self.request(request);
         }
@@ -361,6 +400,7 @@ impl VirtualTime {
     fn request(&mut self, request: Option<Request>) {
         if let Some(request) = request {
             self.commit_due = self.settings.commit_after.map(|after| self.now + after);
+            self.requested_at = Some(self.now);
             self.requests.push(request);
         }
     }
@@ -434,6 +474,9 @@ impl VirtualTime {
     fn ask_for_room(&mut self) {
         let detail = Detail::Bound { limit: "max_held_frames" };
         let cause = Cause { reason: Reason::QueueFull, at: self.now, flow: None, detail };
+        if !self.modes.heeds(&cause) {
+            return;
+        }
         let request = self.lifecycle.handle_cause(cause, self.now);
         self.request(request);
     }
@@ -447,17 +490,24 @@ impl VirtualTime {
         recorder.record(self.now, Event::Commit, None)?;
         self.epoch = self.epoch.wrapping_add(1);
         for side in Side::BOTH {
-            if let Some((frame, packet)) = self.fragments[side].close(self.epoch, self.now) {
-                self.handle(side, Work::unhashed(frame, packet));
-            }
+            self.let_out_fragments(side);
         }
         for shard in &mut self.shards {
             shard.flush(usize::MAX, self.now, &mut self.decisions);
         }
+        self.modes.commit(self.now, self.requested_at.take());
+        self.follow_modes();
         self.decisions.releases.sort_by_key(|(frame, _)| frame.ordinal());
         self.decisions.drops.sort_by_key(|(frame, _)| *frame);
         self.stopped = Stopped::No;
         self.settle(recorder)
+    }
+
+    /// What waits for the rest of its datagram waits no more.
+    fn let_out_fragments(&mut self, side: Side) {
+        if let Some((frame, packet)) = self.fragments[side].close(self.epoch, self.now) {
+            self.handle(side, Work::unhashed(frame, packet));
+        }
     }
 
     /// Takes home the frames that were judged. Nothing comes before releases in what is reported of an instant, so these

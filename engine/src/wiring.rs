@@ -12,7 +12,8 @@ use crate::virtual_time::VirtualSettings;
 
 /// What the comparison goes by.
 pub(crate) fn compare_settings(settings: &Settings) -> CompareSettings {
-    CompareSettings { ignored: settings.header_fields.ignored(), ..settings.compare }
+    let quarantine = settings.quarantine.is_on.then_some(settings.quarantine.settings);
+    CompareSettings { ignored: settings.header_fields.ignored(), quarantine, ..settings.compare }
 }
 
 /// Settings of a shard, bounds as for the only one.
@@ -61,6 +62,7 @@ pub(crate) fn virtual_settings(settings: &Settings) -> VirtualSettings {
         shards: settings.runtime.workers,
         shard: shard_settings(settings),
         lifecycle: lifecycle_settings(settings),
+        modes: settings.modes,
         commit_after: match settings.checkpoint.none_commit_after {
             CommitAfter::After(after) => Some(after),
             CommitAfter::Never => None,

@@ -6,6 +6,7 @@ use pmd_tap::Nanos;
 
 use super::Request;
 use crate::metrics::LinkState;
+use crate::side::Side;
 
 /// What a back end tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum BackendEvent {
     /// After [`Paused`](Self::Paused): nobody knows whether the checkpoint was committed, or the primary went on before
     /// the engine had taken the boundary. The text says which, for people.
     Abandoned(String),
+    /// The VM of a side has left COLO: no checkpoint is taken of this pair any more.
+    Exited(Side),
     /// For people: a link to the back end came up, or something is being tried.
     Note(String),
     /// For people who should do something: the link to the back end is lost, or it breaks the protocol.
@@ -47,6 +50,14 @@ pub trait Backend: Send {
     /// The engine has given up the checkpoint it was told the pause of: its commit must not be told any more, for it would
     /// be taken for one without a pause.
     fn given_up(&mut self) {}
+
+    /// The secondary is lost: tells the primary's VM to go on alone. Where nobody can be told, nothing happens.
+    fn fail_over(&mut self) {}
+
+    /// Whether the first checkpoint with a new secondary is taken by itself; otherwise it is asked for.
+    fn begins_by_itself(&self) -> bool {
+        true
+    }
 
     /// The link to it; `None`: it needs none.
     fn link(&self) -> Option<BackendLink> {

@@ -219,6 +219,10 @@ impl Backend for ExecBackend {
         Some(BackendLink { name: "exec", state: LinkState::Up })
     }
 
+    fn begins_by_itself(&self) -> bool {
+        false
+    }
+
     fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
         let Some(run) = &self.run else { return [None, None] };
         [run.stdout.as_ref().map(AsFd::as_fd), run.end.as_ref().map(AsFd::as_fd)]

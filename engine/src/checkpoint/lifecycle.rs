@@ -52,6 +52,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub struct Lifecycle {
     settings: LifecycleSettings,
+    /// From a commit to a periodic request.
+    period: Option<Duration>,
     state: State,
     started: Nanos,
     last_commit: Option<Nanos>,
@@ -61,7 +63,8 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Nothing asked for yet; time runs from `now`.
     pub fn new(settings: LifecycleSettings, now: Nanos) -> Self {
-        Self { settings, state: State::Idle, started: now, last_commit: None, absorbed: 0 }
+        let period = settings.max_interval;
+        Self { settings, period, state: State::Idle, started: now, last_commit: None, absorbed: 0 }
     }
 
     /// Causes that needed no request of their own.
@@ -113,9 +116,34 @@ impl Lifecycle {
 
     fn periodic_due(&self) -> Option<Nanos> {
         match self.state {
-            State::Idle => Some(self.last_commit.unwrap_or(self.started) + self.settings.max_interval?),
+            State::Idle => Some(self.last_commit.unwrap_or(self.started) + self.period?),
             State::Deferred { .. } | State::Requested { .. } => None,
         }
+    }
+
+    /// Puts other settings in force, for what is to come.
+    pub fn replace(&mut self, settings: LifecycleSettings) {
+        self.settings = settings;
+    }
+
+    /// What it goes by.
+    pub fn settings(&self) -> LifecycleSettings {
+        self.settings
+    }
+
+    /// Longest time from a commit to a request, where nothing has gone by modes yet.
+    pub fn max_interval(&self) -> Option<Duration> {
+        self.settings.max_interval
+    }
+
+    /// Sets the time from a commit to a periodic request; `None`: there is none.
+    pub fn set_period(&mut self, period: Option<Duration>) {
+        self.period = period;
+    }
+
+    /// Nobody is asked any more: there is no secondary.
+    pub fn cancel(&mut self) {
+        self.state = State::Idle;
     }
 
     /// From a commit to the next request at least.

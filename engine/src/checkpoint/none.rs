@@ -30,6 +30,10 @@ impl Backend for NoBackend {
         self.due.take_if(|due| *due <= now).map(|_| BackendEvent::Committed)
     }
 
+    fn begins_by_itself(&self) -> bool {
+        false
+    }
+
     fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [None, None]
     }

@@ -17,6 +17,7 @@ use crate::config::{Ports, Purpose, Settings, Sources};
 #[command(after_help = "Examples:
   colo compare --primary-in tcp:127.0.0.1:9001 --secondary-in tcp:0.0.0.0:9004,listen --out tcp:127.0.0.1:9005 \\
       --checkpoint qmp:unix:/run/colo/primary.qmp,secondary=unix:/run/colo/secondary.qmp
+  colo compare --config colo.toml --mode hybrid --set on_secondary_loss=pass --failover primary
   colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy
   colo compare --config colo.toml --set compare_timeout=200 --set max_queue_size=4096")]
 pub(super) struct Args {
@@ -44,6 +45,17 @@ pub(super) struct Args {
     /// What idle threads do: busy spins, adaptive sleeps after a while [default: adaptive]
     #[arg(long, value_name = "busy|adaptive")]
     poll: Option<String>,
+    /// colo: compare; passive: hold everything to periodic checkpoints; hybrid: as the policy chooses; off: let
+    /// everything pass [default: colo]
+    #[arg(long, value_name = "colo|passive|hybrid|off")]
+    mode: Option<String>,
+    /// With --mode hybrid: who chooses; classic as published in 2015 [default: hybrid]
+    #[arg(long, value_name = "hybrid|classic")]
+    policy: Option<String>,
+    /// When the secondary is lost, tell the primary's QEMU to go on alone; wants on_secondary_loss=pass and
+    /// --checkpoint qmp:... [default: none]
+    #[arg(long, value_name = "none|primary")]
+    failover: Option<String>,
     /// Longest wait of a frame for its partner before a checkpoint is asked for [default: 400]
     #[arg(long, value_name = "MS")]
     compare_timeout: Option<String>,
@@ -87,6 +99,9 @@ impl Args {
             .flag("checkpoint_ms", self.checkpoint_ms.as_ref())
             .flag("cores", self.cores.as_ref())
             .flag("poll", self.poll.as_ref())
+            .flag("mode", self.mode.as_ref())
+            .flag("policy", self.policy.as_ref())
+            .flag("failover", self.failover.as_ref())
             .flag("compare_timeout", self.compare_timeout.as_ref())
             .flag("diverged", self.diverged.as_ref())
             .flag("metrics", self.metrics.as_ref())

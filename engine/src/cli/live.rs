@@ -51,12 +51,13 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
     let mut service = Service::from_environment();
     service.ready();
     let mut end = CaptureEnd::new(&options.settings);
-    let mut failed = false;
+    let (mut failed, mut lost) = (false, false);
     let mut reload = Reloader::new(options);
     while !is_told_to_end(&mut signals, || reload.run(&engine)) {
         failed = engine.has_failed();
+        lost = engine.has_lost_primary();
         let over = || engine.inputs_are_over().then(|| Summary::new(engine.snapshot()));
-        if failed || over().is_some_and(|summary| end.has_come(&summary, Instant::now())) {
+        if failed || lost || over().is_some_and(|summary| end.has_come(&summary, Instant::now())) {
             break;
         }
         service.watch(Instant::now(), || engine.beats());
@@ -73,6 +74,10 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         !failed,
         "a thread of the engine ended by itself: this is a fault of colo, please report it"
+    );
+    anyhow::ensure!(
+        !lost,
+        "the primary is lost, and on_primary_loss = \"exit\": what was held of it never left"
     );
     Ok(ExitCode::SUCCESS)
 }

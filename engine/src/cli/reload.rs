@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again, and its rules and class policies are put in force without a pause. What else
-//! has changed needs a restart, and is said so.
+//! SIGHUP: the configuration is read again, and its rules, class policies, modes and pace of checkpoints are put in force
+//! without a pause. What else has changed needs a restart, and is said so.
 
 use super::CompareOptions;
 use crate::config::{Settings, Sources};
@@ -35,7 +35,14 @@ impl Reloader {
         }
         self.settings.policy.rules = loaded.policy.rules;
         self.settings.policy.classes = loaded.policy.classes;
+        self.settings.modes = loaded.modes;
+        self.settings.quarantine = loaded.quarantine;
+        self.settings.loss = loaded.loss;
+        let pace = &mut self.settings.checkpoint;
+        (pace.delay, pace.min_interval, pace.max_interval) =
+            (loaded.checkpoint.delay, loaded.checkpoint.min_interval, loaded.checkpoint.max_interval);
         engine.replace_rules(rule_set(&self.settings));
+        engine.order(&self.settings);
         engine.count_reload(Reload::Done);
         tracing::info!("SIGHUP: rules in force: {}", self.settings.policy.rules.len());
         warn_of_masks(&self.settings);

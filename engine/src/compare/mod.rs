@@ -28,6 +28,7 @@ use pmd_tap::{Frame, Nanos};
 use crate::digests::Digests;
 use crate::flow::{FlowHasher, FlowKey};
 use crate::held::{Content, Held, HeldFrames, HeldId, Placed, Queue};
+use crate::modes::{Quarantine, QuarantineSettings};
 use crate::policy::{Action, RuleIndex, Ruling};
 use crate::side::{BySide, Side};
 use crate::spans::Spans;
@@ -87,6 +88,8 @@ pub struct CompareSettings {
     pub ignored: IgnoredFields,
     /// What a packet in a tunnel is. Who receives asks for it, not who compares.
     pub tunnels: Tunnels,
+    /// When a flow that keeps differing is put aside; `None`: never.
+    pub quarantine: Option<QuarantineSettings>,
 }
 
 impl Default for CompareSettings {
@@ -100,6 +103,7 @@ impl Default for CompareSettings {
             max_queue_size: 1024,
             ignored: IgnoredFields::NONE,
             tunnels: Tunnels::default(),
+            quarantine: None,
         }
     }
 }
@@ -229,6 +233,8 @@ pub(crate) struct Flow {
     early: Nanos,
     /// What the witness has of it in this epoch.
     witnessed: Option<Reason>,
+    /// Whether it keeps differing.
+    quarantine: Quarantine,
 }
 
 impl Flow {
@@ -357,6 +363,7 @@ impl Connection {
             tracking: Tracking::Compared,
             early: Nanos::NEVER,
             witnessed: None,
+            quarantine: Quarantine::default(),
         };
         let ruling = Ruling { action: Action::Compare, rule: RuleIndex::NONE };
         Self { flow, epoch, overdue: Reported::No, ruling, ruled_by: 0, protocol }
@@ -439,12 +446,16 @@ impl Connection {
 
     #[cold]
     fn commit(&mut self, epoch: u32) {
+        self.flow.quarantine.commits(epoch.wrapping_sub(self.epoch));
         self.epoch = epoch;
         self.overdue = Reported::No;
         self.flow.queues = BySide::default();
         self.flow.early = Nanos::NEVER;
         let lost = matches!(self.flow.tracking, Tracking::Lost | Tracking::Aside);
         self.flow.tracking = ruling::resting(self.ruling.action);
+        if self.flow.tracking == Tracking::Compared && self.flow.quarantine.is_aside() {
+            self.flow.tracking = Tracking::Aside;
+        }
         self.flow.witnessed = None;
         match &mut self.protocol {
             Protocol::Tcp(tcp) if lost => tcp.commit_unfollowed(),
@@ -541,8 +552,15 @@ impl Connection {
             Protocol::Datagram(datagrams) => {
                 let detail = datagrams.mismatch(&self.flow, cx, now);
                 let cause = Cause { at: now, ..self.flow.cause(Reason::Mismatch, detail) };
-                self.flow.accuse(cx.store, cause, &Seen::default(), sink);
+                self.flow.accuse(cx, cause, &Seen::default(), sink);
             }
+        }
+    }
+
+    /// Frames have waited long enough, and there is nothing to report: everything waits for the commit.
+    pub(crate) fn wait_quietly(&mut self, cx: &Context<'_>, now: Nanos) {
+        if now >= self.timeout_at(cx) {
+            self.overdue = Reported::Yes;
         }
     }
 
@@ -574,7 +592,7 @@ impl Connection {
             _ => None,
         };
         let cause = Cause { at: now, ..self.flow.cause(Reason::Timeout, detail) };
-        self.flow.accuse(cx.store, cause, &Seen { at, ..Seen::default() }, sink);
+        self.flow.accuse(cx, cause, &Seen { at, ..Seen::default() }, sink);
     }
 }
 

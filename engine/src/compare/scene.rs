@@ -6,6 +6,7 @@ use super::incarnation::Incarnation;
 use super::tcp::{Life, TcpState};
 use super::{Arrival, Context, Flow, Store, Tracking};
 use crate::held::{Content, HeldId};
+use crate::modes::Sentence;
 use crate::side::{BySide, Side};
 use crate::verdict::{Cause, Reason, Scene, SideState, Sink, StreamState};
 use crate::wire::{SeqNumber, SeqShift};
@@ -37,10 +38,16 @@ impl Flow {
         Scene { sides, rule }
     }
 
-    /// Asks for a checkpoint and lets the witness see why.
+    /// Asks for a checkpoint, unless the flow keeps differing and is put aside instead, and lets the witness see why.
     #[cold]
-    pub(super) fn accuse(&mut self, store: &mut Store, cause: Cause, seen: &Seen<'_>, sink: &mut impl Sink) {
-        let Store { held, witness, .. } = store;
+    pub(super) fn accuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        cause: Cause,
+        seen: &Seen<'_>,
+        sink: &mut impl Sink,
+    ) {
+        let Store { held, witness, .. } = &mut *cx.store;
         // What follows from a contradiction tells nothing new: a flow is written down once an epoch, and once more if
         // the frame that came late turns out to differ.
         let is_new = match self.witnessed {
@@ -61,6 +68,12 @@ impl Flow {
             if witness.write_down(held, &sighting) == Watch::Yes && self.tracking == Tracking::Compared {
                 self.tracking = Tracking::Watched;
             }
+        }
+        if cause.reason == Reason::Mismatch
+            && self.quarantine.differs(cx.settings.quarantine) == Sentence::Aside
+        {
+            self.tracking = Tracking::Aside;
+            return sink.note_quarantined();
         }
         sink.ask(cause);
     }

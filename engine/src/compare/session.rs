@@ -353,7 +353,7 @@ impl<K: Sink> Session<'_, '_, K> {
         let detail = Detail::Mismatch { kind: contradiction.kind, offset, primary, secondary, scene };
         let cause = self.flow.cause(Reason::Mismatch, detail);
         let seen = Seen { arriving, with: contradiction.with, at: Some(contradiction.at) };
-        self.flow.accuse(self.cx.store, cause, &seen, self.sink);
+        self.flow.accuse(self.cx, cause, &seen, self.sink);
     }
 }
 

@@ -89,10 +89,12 @@ impl TcpState {
         self.current.commit();
     }
 
-    /// Gives back the memory of what is noted of it, when nothing of it is held any more, and begins anew.
+    /// Gives back the memory of what is noted of it, when nothing of it is held any more, and begins anew. What stays is how
+    /// the secondary counts.
     pub(super) fn forget(&mut self, store: &mut Store) {
+        let shift = self.current.shift();
         self.free(store);
-        self.current = Incarnation::new(0);
+        self.current = Incarnation::after(0, shift);
     }
 
     /// Gives back what its lives take up.
@@ -180,8 +182,8 @@ impl TcpState {
         sink: &mut impl Sink,
     ) {
         self.window_grace = Nanos::NEVER;
-        // What cannot be followed waits for a checkpoint.
-        if flow.tracking != Tracking::Lost {
+        // What is not followed waits for a checkpoint.
+        if !matches!(flow.tracking, Tracking::Lost | Tracking::Aside) {
             self.drain(flow, cx, now, sink);
         }
     }

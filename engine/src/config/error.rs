@@ -75,6 +75,14 @@ pub enum ConfigError {
     TickAboveTimeout { subject: Subject, tick: u128, timeout: u128 },
     #[error("{subject} is {min} ms, longer than max_checkpoint_interval with {max} ms; swap or lower it")]
     MinAboveMax { subject: Subject, min: u128, max: u128 },
+    #[error(
+        "{subject} is {leave} ms, less than passive_limit with {limit} ms; raise it, or lower passive_limit"
+    )]
+    LeaveBelowLimit { subject: Subject, leave: u128, limit: u128 },
+    #[error("{subject} is {most}, less than passive_count with {count}; raise it, or lower passive_count")]
+    CountAboveMost { subject: Subject, most: u32, count: u32 },
+    #[error("{subject} is \"primary\", but {wanted}")]
+    FailoverNeeds { subject: Subject, wanted: &'static str },
     #[error("{subject} is {queue}, more than max_held_frames with {held}; lower it or raise max_held_frames")]
     QueueAboveHeld { subject: Subject, queue: usize, held: usize },
     #[error("{subject} has the address {address}, and so has {other}; give each its own")]

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::address::{AddressError, PORT_SYNTAX, PortAddress, SOCKET_SYNTAX, SocketAddress};
 use super::classes::POLICY_KEYS;
 use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
+use super::mode_keys::MODE_KEYS;
 use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
 use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis, number};
 use crate::compare::{AckPolicy, SecondarySequence};
@@ -332,7 +333,7 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 
 /// The rows of all tables, in the order `dump-config` prints them.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(&POLICY_KEYS)
+    KEYS.iter().chain(&MODE_KEYS).chain(&POLICY_KEYS)
 }
 
 /// Whether keys are written in a table of this name.

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, Subject};
 use super::keys::{self, Key, NOTIFY_DEV};
+use super::mode_keys;
 use super::rules;
 use super::settings::{Ports, Purpose, Settings};
 use super::validate::{self, Machine};
@@ -66,7 +67,9 @@ impl Sources {
 
     /// Keys whose values differ between two settings, rules and class policies aside.
     pub fn changed_keys(before: &Settings, after: &Settings) -> Vec<&'static str> {
-        let live = |key: &Key| key.name.starts_with("class.") || key.name == "allow_unsafe_masks";
+        let live = |key: &Key| {
+            key.name.starts_with("class.") || key.name == "allow_unsafe_masks" || mode_keys::is_live(key)
+        };
         let changed = |key: &&Key| !live(key) && (key.show)(before) != (key.show)(after);
         keys::all().filter(changed).map(|key| key.name).collect()
     }

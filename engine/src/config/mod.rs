@@ -11,6 +11,7 @@ mod error;
 mod header_fields;
 mod keys;
 mod load;
+mod mode_keys;
 mod rules;
 mod settings;
 #[cfg(test)]
@@ -23,7 +24,9 @@ pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
 pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};
 pub use load::Sources;
+pub(crate) use mode_keys::{MODES, POLICIES};
 pub use settings::{
-    CheckpointBackend, CheckpointSettings, CommitAfter, LimitSettings, PolicySettings, PollMode,
-    PortSettings, Ports, Purpose, RunMode, RuntimeSettings, Settings,
+    CheckpointBackend, CheckpointSettings, CommitAfter, Failover, LimitSettings, LossSettings, OnPrimaryLoss,
+    OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig, RunMode,
+    RuntimeSettings, Settings,
 };

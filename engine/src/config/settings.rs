@@ -10,6 +10,7 @@ use super::address::{PortAddress, QmpAddresses, SocketAddress};
 use super::header_fields::HeaderFields;
 use crate::compare::CompareSettings;
 use crate::diverged::DivergedSettings;
+use crate::modes::{ModeSettings, QuarantineSettings};
 use crate::policy::{ClassPolicies, Rule};
 use crate::rx::VerifyChecksums;
 
@@ -37,6 +38,12 @@ pub struct Settings {
     pub checkpoint: CheckpointSettings,
     /// Threads and cores.
     pub runtime: RuntimeSettings,
+    /// What is compared when.
+    pub modes: ModeSettings,
+    /// Flows that keep differing.
+    pub quarantine: QuarantineConfig,
+    /// What happens when a side is lost.
+    pub loss: LossSettings,
     /// What is compared and what is not.
     pub policy: PolicySettings,
     /// What nothing may grow beyond.
@@ -111,6 +118,58 @@ pub enum CommitAfter {
     After(Duration),
     /// It never does.
     Never,
+}
+
+/// Flows that keep differing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantineConfig {
+    /// Whether they are put aside.
+    pub is_on: bool,
+    /// When, and for how long.
+    pub settings: QuarantineSettings,
+}
+
+/// What happens when a side is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossSettings {
+    /// Without the secondary.
+    pub on_secondary: OnSecondaryLoss,
+    /// Without the primary.
+    pub on_primary: OnPrimaryLoss,
+    /// The secondary is lost when it sends nothing for so long while frames of the primary wait.
+    pub silence: Option<Duration>,
+    /// Whether QEMU is told.
+    pub failover: Failover,
+}
+
+/// What becomes of the primary's frames without a secondary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnSecondaryLoss {
+    /// They wait: for a commit, for QEMU to leave COLO, for the operator.
+    #[default]
+    Hold,
+    /// They pass until a checkpoint brings a secondary back.
+    Pass,
+}
+
+/// What becomes of the engine without a primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPrimaryLoss {
+    /// It waits for it to come back.
+    #[default]
+    Hold,
+    /// It ends, and nothing of what is held leaves.
+    Exit,
+}
+
+/// Whether QEMU is told that the secondary is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failover {
+    /// Somebody else does that.
+    #[default]
+    None,
+    /// The primary goes on alone.
+    Primary,
 }
 
 /// What is compared and what is not.
@@ -209,6 +268,12 @@ impl Settings {
                 max_gso_frames: 256,
                 max_fragments: 1024,
             },
+            modes: ModeSettings::default(),
+            quarantine: QuarantineConfig {
+                is_on: false,
+                settings: QuarantineSettings { after: 3, epochs: 20 },
+            },
+            loss: LossSettings::default(),
             policy: PolicySettings {
                 verify_checksums: match purpose {
                     Purpose::Replay => VerifyChecksums::Count,

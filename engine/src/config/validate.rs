@@ -5,7 +5,9 @@
 use super::address::PORT_SYNTAX;
 use super::error::{ConfigError, Subject};
 use super::load::Given;
-use super::settings::{CheckpointBackend, PortSettings, Ports, Purpose, Settings, queue_size};
+use super::settings::{
+    CheckpointBackend, Failover, OnSecondaryLoss, PortSettings, Ports, Purpose, Settings, queue_size,
+};
 
 /// What the checks have to know of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,19 @@ pub(super) fn adjust_defaults(settings: &mut Settings, given: &Given) {
     {
         settings.checkpoint.min_interval = settings.checkpoint.min_interval.min(max);
     }
+    let modes = &mut settings.modes;
+    if !given.contains_key("passive_leave_limit") {
+        modes.passive_leave_limit = modes.passive_leave_limit.max(modes.passive_limit.saturating_mul(3) / 2);
+    }
+    if !given.contains_key("passive_limit") {
+        modes.passive_limit = modes.passive_limit.min(modes.passive_leave_limit);
+    }
+    if !given.contains_key("passive_count_max") {
+        modes.passive_count_max = modes.passive_count_max.max(modes.passive_count);
+    }
+    if !given.contains_key("passive_count") {
+        modes.passive_count = modes.passive_count.min(modes.passive_count_max);
+    }
     if given.contains_key("min_checkpoint_interval") && !given.contains_key("max_checkpoint_interval") {
         let min = settings.checkpoint.min_interval;
         settings.checkpoint.max_interval = settings.checkpoint.max_interval.map(|max| max.max(min));
@@ -103,12 +118,42 @@ pub(super) fn check(
     if queue > held {
         return Err(ConfigError::QueueAboveHeld { subject: subject("max_queue_size"), queue, held });
     }
+    check_modes(settings, &subject)?;
     let policy = &settings.policy;
     let masked = policy.rules.iter().position(|rule| !rule.mask.is_empty());
     if let Some(place) = masked.filter(|_| !policy.allow_unsafe_masks) {
         return Err(ConfigError::UnsafeMask { place: subject("rule").place, rule: place + 1 });
     }
     check_addresses(settings, &subject)
+}
+
+fn check_modes(settings: &Settings, subject: &dyn Fn(&str) -> Subject) -> Result<(), ConfigError> {
+    let modes = &settings.modes;
+    if modes.passive_leave_limit < modes.passive_limit {
+        return Err(ConfigError::LeaveBelowLimit {
+            subject: subject("passive_leave_limit"),
+            leave: modes.passive_leave_limit.as_millis(),
+            limit: modes.passive_limit.as_millis(),
+        });
+    }
+    if modes.passive_count_max < modes.passive_count {
+        return Err(ConfigError::CountAboveMost {
+            subject: subject("passive_count_max"),
+            most: modes.passive_count_max,
+            count: modes.passive_count,
+        });
+    }
+    if settings.loss.failover == Failover::Primary {
+        let wanted = match (&settings.checkpoint.backend, settings.loss.on_secondary) {
+            (CheckpointBackend::Qmp(_), OnSecondaryLoss::Pass) => return Ok(()),
+            (CheckpointBackend::Qmp(_), OnSecondaryLoss::Hold) => {
+                "on_secondary_loss is \"hold\", so that the primary is never left alone; set it to \"pass\""
+            }
+            _ => "only QEMU's monitor can be told; say checkpoint = \"qmp:ADDR\"",
+        };
+        return Err(ConfigError::FailoverNeeds { subject: subject("failover"), wanted });
+    }
+    Ok(())
 }
 
 fn check_cores(

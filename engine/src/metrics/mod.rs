@@ -15,7 +15,7 @@ mod tests;
 pub use render::{COMMIT, VERSION, render};
 pub use server::{MetricsError, MetricsServer, Source};
 pub use snapshot::{
-    Checkpoints, ClassFrames, CoreSnapshot, Diverged, Dropped, LONGEST_NS, Link, LinkState, Mode,
+    Checkpoints, ClassFrames, CoreSnapshot, Diverged, Dropped, LONGEST_NS, Link, LinkState, ModesSnapshot,
     PairSnapshot, Polls, PoolSnapshot, ReleaseLatency, Released, Reloads, Requested, RingSnapshot,
     RulesSnapshot, SideSnapshot, Snapshot, Verdicts, VerdictsByProtocol, empty_histogram,
 };

@@ -7,7 +7,8 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 
 use super::family::{Bound, Family};
-use super::snapshot::{LinkState, Mode, PairSnapshot, SideSnapshot, Snapshot};
+use super::snapshot::{LinkState, PairSnapshot, SideSnapshot, Snapshot};
+use crate::modes::Conduct;
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -71,13 +72,6 @@ pub fn render(snapshot: &Snapshot) -> String {
     families.extend(ProcessCollector::for_self().collect());
     // Only a family without name or series is refused, and there is none.
     prometheus::TextEncoder::new().encode_to_string(&families).unwrap_or_default()
-}
-
-/// Label value of a mode.
-pub(super) fn mode_label(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Colo => "colo",
-    }
 }
 
 pub(super) fn sides(pair: &PairSnapshot) -> [(&'static str, &SideSnapshot); 2] {
@@ -213,6 +207,14 @@ fn latency(pairs: &[PairSnapshot]) -> Vec<Family> {
 fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
     let mut mode = Family::gauge("colo_mode", "1 for the mode the pair is in, 0 for the others.");
     let mut switches = Family::counter("colo_mode_switches_total", "Changes to a mode since the start.");
+    let mut lost = Family::gauge(
+        "colo_secondary_lost",
+        "1 while everything passes because the secondary is gone; a checkpoint brings it back.",
+    );
+    let mut quarantined = Family::counter(
+        "colo_flows_quarantined_total",
+        "Times that a flow that keeps differing was put aside: it waits for checkpoints, the others stay compared.",
+    );
     let mut connections = Family::gauge("colo_connections", "Entries of the connection table.");
     let mut refused = Family::counter(
         "colo_connections_refused_total",
@@ -235,8 +237,13 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
     );
     for one in pairs {
         let pair = ("pair", one.pair.as_str());
-        mode.count(&[pair, ("mode", mode_label(one.mode))], 1);
-        switches.count(&[pair, ("mode", mode_label(one.mode))], one.mode_switches);
+        for (conduct, count) in Conduct::ALL.into_iter().zip(one.modes.switches) {
+            let labels = [pair, ("mode", conduct.label())];
+            mode.count(&labels, u64::from(conduct == one.modes.conduct));
+            switches.count(&labels, count);
+        }
+        lost.count(&[pair], u64::from(one.modes.is_secondary_lost));
+        quarantined.count(&[pair], one.quarantined);
         connections.count(&[pair], one.connections);
         refused.count(&[pair], one.connections_refused);
         peers.count(&[pair], one.peers_refused);
@@ -250,7 +257,7 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
         violations.count(&[pair], one.invariant_violations);
     }
-    vec![mode, switches, connections, refused, peers, stops, frames, bytes, up, violations]
+    vec![mode, switches, lost, quarantined, connections, refused, peers, stops, frames, bytes, up, violations]
 }
 
 fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::checkpoint::LifecycleSettings;
 use crate::fragments::FragmentCounts;
+use crate::modes::{Conduct, ModeSettings};
 
 /// Everything a scrape shows.
 #[derive(Clone, Debug, Default)]
@@ -56,10 +58,10 @@ pub struct PairSnapshot {
     pub diverged: Diverged,
     /// Times that the books did not balance (received = released + held + dropped); must stay 0.
     pub invariant_violations: u64,
-    /// What the engine does.
-    pub mode: Mode,
-    /// Changes of the mode to this one, since the start.
-    pub mode_switches: u64,
+    /// What is compared when.
+    pub modes: ModesSnapshot,
+    /// Times that a flow that keeps differing was put aside.
+    pub quarantined: u64,
     /// What is compared and what is not.
     pub rules: RulesSnapshot,
     /// One entry a link: the port's name (`primary_in`, `secondary_in`, `out`, `notify`) and its state.
@@ -88,12 +90,22 @@ pub struct Diverged {
     pub write_errors: u64,
 }
 
-/// What the engine does with a pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// It compares.
-    #[default]
-    Colo,
+/// What is compared when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModesSnapshot {
+    /// What is done with frames now.
+    pub conduct: Conduct,
+    /// Changes to each conduct since the start, in the order of [`Conduct::ALL`].
+    pub switches: [u64; 3],
+    /// What the operator wants.
+    pub settings: ModeSettings,
+    /// The latest changes, the oldest first: time since the start, what from then on, why.
+    pub history: Vec<(Duration, Conduct, &'static str)>,
+    /// Whether everything passes because the secondary is gone.
+    pub is_secondary_lost: bool,
+    /// Longest time between checkpoints while comparing, shortest from a commit to a request, and how long a mismatch
+    /// waits for others.
+    pub pace: LifecycleSettings,
 }
 
 /// One connection to the outside.

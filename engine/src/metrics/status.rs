@@ -1,10 +1,14 @@
 //! A snapshot as JSON: the page at `/status`, with percentiles that Prometheus buckets cannot give.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use super::render::{COMMIT, VERSION, mode_label, sides};
-use super::snapshot::{LinkState, PairSnapshot, SideSnapshot, Snapshot};
+use super::render::{COMMIT, VERSION, sides};
+use super::snapshot::{LinkState, ModesSnapshot, PairSnapshot, SideSnapshot, Snapshot};
+use crate::config::{MODES, POLICIES};
+use crate::modes::Conduct;
 
 /// The object at `/status`. Times are in the unit their name ends with.
 pub fn status_json(snapshot: &Snapshot) -> Value {
@@ -58,8 +62,9 @@ fn pair(pair: &PairSnapshot) -> Value {
     let [primary, secondary] = sides(pair).map(|(_, counts)| side(counts));
     json!({
         "pair": pair.pair,
-        "mode": mode_label(pair.mode),
-        "mode_switches": pair.mode_switches,
+        "mode": pair.modes.conduct.label(),
+        "modes": modes(&pair.modes),
+        "quarantined": pair.quarantined,
         "links": object(links),
         "primary": primary,
         "secondary": secondary,
@@ -93,6 +98,36 @@ fn pair(pair: &PairSnapshot) -> Value {
         },
         "invariant_violations": pair.invariant_violations,
     })
+}
+
+/// What is set, what is done, and how that came.
+fn modes(modes: &ModesSnapshot) -> Value {
+    let (set, pace) = (&modes.settings, &modes.pace);
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let switches = Conduct::ALL.into_iter().zip(modes.switches);
+    let history = modes
+        .history
+        .iter()
+        .map(|(at, to, why)| json!({ "uptime_seconds": at.as_secs_f64(), "mode": to.label(), "why": why }));
+    json!({
+        "set": word(&MODES, set.mode),
+        "policy": word(&POLICIES, set.policy),
+        "passive_limit_ms": ms(set.passive_limit),
+        "passive_leave_limit_ms": ms(set.passive_leave_limit),
+        "passive_count": set.passive_count,
+        "passive_count_max": set.passive_count_max,
+        "passive_interval_ms": ms(set.passive_interval),
+        "checkpoint_delay_ms": ms(pace.delay),
+        "min_checkpoint_interval_ms": ms(pace.min_interval),
+        "max_checkpoint_interval_ms": pace.max_interval.map(ms),
+        "secondary_lost": modes.is_secondary_lost,
+        "switches": object(switches.map(|(conduct, count)| (conduct.label(), count))),
+        "history": history.collect::<Vec<_>>(),
+    })
+}
+
+fn word<T: PartialEq>(words: &[(&'static str, T)], meaning: T) -> &'static str {
+    words.iter().find(|(_, of)| *of == meaning).map_or("", |(word, _)| word)
 }
 
 fn side(side: &SideSnapshot) -> Value {

@@ -136,7 +136,10 @@ fn every_known_label_value_is_there_from_the_start() {
     for name in ["records", "skipped", "write_errors"] {
         expect(&format!("colo_diverged_{name}_total"), &[]);
     }
-    expect("colo_mode_switches_total", &[("mode", &["colo"])]);
+    expect("colo_mode_switches_total", &[("mode", &["colo", "passive", "off"])]);
+    expect("colo_secondary_lost", &[]);
+    expect("colo_flows_quarantined_total", &[]);
+    assert_eq!(series.get("colo_mode{pair=\"0\",mode=\"passive\"}"), Some(&0.0));
     assert_eq!(series.get("colo_mode{pair=\"0\",mode=\"colo\"}"), Some(&1.0));
 }
 

@@ -17,7 +17,7 @@ use pmd_tap::Nanos;
 use crate::verdict::{Cause, Detail, Reason};
 use classic::Classic;
 use hybrid::Hybrid;
-pub use quarantine::{Quarantine, QuarantineSettings};
+pub use quarantine::{Quarantine, QuarantineSettings, Sentence};
 
 /// Changes of conduct that are remembered.
 const HISTORY: usize = 32;

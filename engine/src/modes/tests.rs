@@ -5,7 +5,6 @@ use std::time::Duration;
 use pmd_tap::Nanos;
 use proptest::prelude::*;
 
-use super::quarantine::Sentence;
 use super::*;
 
 const MS: u64 = 1_000_000;

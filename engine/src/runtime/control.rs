@@ -5,29 +5,33 @@
 //! idle --Committed (one message for both)--> marking, committed ------------------------^
 //! ```
 
+mod links;
+mod log;
+mod modes;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arrayvec::ArrayVec;
-use pmd_tap::{LinkEvent, Nanos};
+use pmd_tap::Nanos;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::rings::Plan;
-use super::shared::{PortNews, PortRole, Shared};
+use super::shared::Shared;
 use crate::checkpoint::{Backend, BackendEvent, BackendLink, Lifecycle, Request};
-use crate::config::Settings;
-use crate::flow::FlowKey;
+use crate::config::{LossSettings, Settings};
 use crate::metrics::{Checkpoints, Requested};
+use crate::modes::{Conduct, ModeSettings, Modes};
 use crate::verdict::{Cause, Detail, Reason};
 use crate::wiring::checkpoint_deadline;
+use log::{LogBudget, Of};
+pub(super) use modes::{ModeCounters, Orders, Silence};
 
 /// Longest wait, so that nothing depends on a wake-up alone.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// After the first checkpoint given up it is asked for again that much later; twice as long after each further one in a
 /// row, up to `min_checkpoint_interval`.
 const BACK_OFF: Duration = Duration::from_millis(10);
-/// Lines of a kind in the log, per second at most.
-const LOG_LINES_PER_SECOND: u32 = 10;
 
 /// What a scrape sees of the control thread.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,7 @@ pub(super) struct ControlCounters {
     /// The link to the back end, if it has one.
     pub(super) backend: Option<BackendLink>,
     pub(super) connections_refused: u64,
+    pub(super) modes: ModeCounters,
     /// Rounds of the thread: it is alive while they grow.
     pub(super) beats: u64,
 }
@@ -72,12 +77,17 @@ pub(super) struct ControlSettings {
     pub(super) shards: u64,
     /// From a request, or a pause, to the commit at most; `None`: it may take for ever.
     pub(super) deadline: Option<Duration>,
+    /// What is compared when, at first.
+    pub(super) modes: ModeSettings,
+    /// What happens when a side is lost.
+    pub(super) loss: LossSettings,
 }
 
 impl ControlSettings {
     pub(super) fn new(settings: &Settings, plan: &Plan) -> Self {
         let shards = u64::try_from(plan.shards).unwrap_or(1);
-        Self { shards, deadline: checkpoint_deadline(settings) }
+        let deadline = checkpoint_deadline(settings);
+        Self { shards, deadline, modes: settings.modes, loss: settings.loss }
     }
 }
 
@@ -85,6 +95,8 @@ impl ControlSettings {
 pub(super) struct Control {
     shared: Arc<Shared>,
     lifecycle: Lifecycle,
+    modes: Modes,
+    silence: Silence,
     backend: Box<dyn Backend>,
     counters: Arc<Mutex<ControlCounters>>,
     phase: Phase,
@@ -115,11 +127,14 @@ impl Control {
         lifecycle: Lifecycle,
         backend: Box<dyn Backend>,
         counters: Arc<Mutex<ControlCounters>>,
+        silence: Silence,
         settings: ControlSettings,
     ) -> Self {
-        Self {
+        let mut control = Self {
             shared,
             lifecycle,
+            modes: Modes::new(settings.modes, Nanos::ZERO),
+            silence,
             backend,
             counters,
             phase: Phase::Idle,
@@ -134,7 +149,9 @@ impl Control {
             link_log: LogBudget::default(),
             obstacles: Default::default(),
             cause_log: LogBudget::default(),
-        }
+        };
+        control.follow_modes();
+        control
     }
 
     /// Runs until the engine is stopped.
@@ -150,51 +167,17 @@ impl Control {
     /// One round: what was told, what is due.
     pub(super) fn turn(&mut self, now: Nanos) {
         self.counters().beats += 1;
+        self.heed_orders(now);
         self.heed_links(now);
         self.heed_causes(now);
         self.poll_lifecycle(now);
         self.poll_phase(now);
         self.poll_deadline(now);
+        self.poll_silence(now);
     }
 
     fn counters(&self) -> std::sync::MutexGuard<'_, ControlCounters> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn heed_links(&mut self, now: Nanos) {
-        while let Some((role, news)) = self.shared.next_link() {
-            let port = role.label();
-            let place = match role {
-                PortRole::Primary => 0,
-                PortRole::Secondary => 1,
-                PortRole::Out => 2,
-            };
-            let event = match news {
-                PortNews::Link(event) => event,
-                PortNews::Obstacle(obstacle) => {
-                    if self.obstacles[place] != obstacle && self.link_log.allows(now) {
-                        tracing::warn!("{port}: {obstacle}; it is tried again and again");
-                        self.obstacles[place] = obstacle;
-                    }
-                    continue;
-                }
-            };
-            self.obstacles[place].clear();
-            let up = matches!(event, LinkEvent::Up { .. });
-            {
-                let mut counters = self.counters();
-                counters.up[place] = up;
-                counters.refused += u64::from(matches!(event, LinkEvent::Refused { .. }));
-            }
-            if !self.link_log.allows(now) {
-                continue;
-            }
-            match event {
-                LinkEvent::Up { peer } => tracing::info!("{port} is up: {peer}"),
-                LinkEvent::Down { reason } => tracing::warn!("{port} is down: {reason}"),
-                LinkEvent::Refused { reason } => tracing::warn!("{port}: connection closed: {reason}"),
-            }
-        }
     }
 
     fn heed_causes(&mut self, now: Nanos) {
@@ -202,7 +185,7 @@ impl Control {
             self.count_cause(&cause);
             // A commit has answered what was found before it, or is about to.
             let answered = epoch.wrapping_sub(self.committed_at) > u32::MAX / 2;
-            if answered || self.is_commit_under_way() {
+            if answered || self.is_commit_under_way() || !self.modes.heeds(&cause) {
                 self.absorb(cause.reason);
                 continue;
             }
@@ -301,6 +284,10 @@ impl Control {
                     return;
                 }
                 match committed {
+                    Committed::NotYet if self.modes.conduct() == Conduct::Pass => {
+                        self.backend.given_up();
+                        self.pass_boundary();
+                    }
                     Committed::Yes => self.flush(now),
                     Committed::NotYet => {
                         self.phase = Phase::Paused;
@@ -337,8 +324,22 @@ impl Control {
                     }
                     continue;
                 }
-                (BackendEvent::Paused, Phase::Idle) => self.mark(Committed::NotYet),
-                (BackendEvent::Committed, Phase::Idle) => self.mark(Committed::Yes),
+                (BackendEvent::Exited(side), _) => {
+                    self.heed_exit(side, now);
+                    continue;
+                }
+                (BackendEvent::Paused, Phase::Idle) => {
+                    if self.modes.conduct() == Conduct::Pass && !self.returns_with(Committed::NotYet, now) {
+                        continue;
+                    }
+                    self.mark(Committed::NotYet);
+                }
+                (BackendEvent::Committed, Phase::Idle) => {
+                    if self.modes.conduct() == Conduct::Pass && !self.returns_with(Committed::Yes, now) {
+                        continue;
+                    }
+                    self.mark(Committed::Yes);
+                }
                 (BackendEvent::Committed, Phase::Paused) => self.flush(now),
                 (BackendEvent::Abandoned(why), Phase::Paused) => {
                     self.abandon(&format!("{why}; nothing leaves for that checkpoint"), now);
@@ -371,6 +372,8 @@ impl Control {
             tracing::warn!("checkpoint back end: {why}");
         }
         self.shared.set_void(self.epoch);
+        self.modes.fail_return(now);
+        self.follow_modes();
         // Where it happens again and again the machine is too busy, and checkpoints make it busier.
         let back_off = BACK_OFF.saturating_mul(1 << self.given_up.min(16)).min(self.lifecycle.min_interval());
         self.given_up = self.given_up.saturating_add(1);
@@ -380,6 +383,7 @@ impl Control {
     }
 
     fn flush(&mut self, now: Nanos) {
+        let paused_at = self.paused_at;
         self.begin_flush();
         self.committed_at = self.epoch;
         self.overdue_at = None;
@@ -394,6 +398,9 @@ impl Control {
             }
             counters.checkpoints.last_commit_unix = unix_time();
         }
+        // Before the shards begin the new epoch, which may be spent otherwise.
+        self.modes.commit(now, paused_at);
+        self.follow_modes();
         self.shared.set_committed(self.epoch);
     }
 
@@ -407,6 +414,7 @@ impl Control {
                 self.lifecycle.periodic_deadline(),
                 self.backend.next_deadline(),
                 self.overdue_at,
+                self.silence_due(),
                 self.paused_at.zip(self.settings.deadline).map(|(paused, deadline)| paused + deadline),
             ];
             let next = deadlines.into_iter().flatten().min();
@@ -450,97 +458,5 @@ pub(super) fn unix_time() -> Option<Duration> {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
-/// Whom a log line is about. Made text only when somebody reads it.
-struct Of(Option<FlowKey>);
-
-impl std::fmt::Display for Of {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Some(flow) => flow.fmt(f),
-            None => f.write_str("all flows"),
-        }
-    }
-}
-
-/// So many log lines a second: a guest must not fill a disk.
-#[derive(Debug, Default)]
-struct LogBudget {
-    second: u64,
-    lines: u32,
-}
-
-impl LogBudget {
-    fn allows(&mut self, now: Nanos) -> bool {
-        let second = now.0 / 1_000_000_000;
-        if second != self.second {
-            *self = Self { second, lines: 0 };
-        }
-        self.lines += 1;
-        self.lines <= LOG_LINES_PER_SECOND
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::os::fd::BorrowedFd;
-
-    use pmd_tap::Clock;
-
-    use super::*;
-    use crate::checkpoint::LifecycleSettings;
-    use crate::policy::RuleSet;
-
-    /// Told a commit that nobody asked for, it counts what is asked for.
-    struct Told(Option<BackendEvent>);
-
-    impl Backend for Told {
-        fn request(&mut self, _request: &Request) {}
-
-        fn poll(&mut self, _now: Nanos) -> Option<BackendEvent> {
-            self.0.take()
-        }
-
-        fn readiness(&self) -> [Option<BorrowedFd<'_>>; 2] {
-            [None, None]
-        }
-
-        fn next_deadline(&self) -> Option<Nanos> {
-            None
-        }
-    }
-
-    fn settings_of(deadline: Option<Duration>) -> ControlSettings {
-        ControlSettings { shards: 1, deadline }
-    }
-
-    #[test]
-    fn nothing_is_asked_for_while_a_commit_waits_for_its_boundary() {
-        let rules = RuleSet::empty(crate::compare::CompareSettings::default());
-        let shared = Arc::new(Shared::new(Clock::start(), 1, 2, 1, rules).unwrap());
-        let counters = Arc::new(Mutex::new(ControlCounters::default()));
-        let settings = LifecycleSettings { min_interval: Duration::ZERO, ..LifecycleSettings::default() };
-        let lifecycle = Lifecycle::new(settings, Nanos::ZERO);
-        let backend = Box::new(Told(Some(BackendEvent::Committed)));
-        let mut control =
-            Control::new(Arc::clone(&shared), lifecycle, backend, Arc::clone(&counters), settings_of(None));
-        let asked = || {
-            let checkpoints = &counters.lock().unwrap().checkpoints;
-            (checkpoints.requested.timeout, checkpoints.absorbed.timeout, checkpoints.completed)
-        };
-        let timeout = Cause { reason: Reason::Timeout, at: Nanos(1), flow: None, detail: Detail::None };
-        control.turn(Nanos(1));
-        assert_eq!((shared.boundary(), shared.committed()), (1, 0), "the inputs are still to mark it");
-        shared.ask(0, timeout);
-        control.turn(Nanos(2));
-        assert_eq!(asked(), (0, 1, 0), "the commit under way answers it");
-        shared.count_marked();
-        shared.count_marked();
-        control.turn(Nanos(3));
-        shared.count_flushed();
-        control.turn(Nanos(4));
-        assert_eq!(asked(), (0, 1, 1));
-        shared.ask(1, timeout);
-        control.turn(Nanos(5));
-        assert_eq!(asked(), (1, 1, 1), "the new epoch's causes count as ever");
-    }
-}
+mod tests;

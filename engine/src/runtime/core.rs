@@ -17,6 +17,7 @@ use super::sleep::{self, OutputState, Rest};
 use crate::config::PollMode;
 use crate::flow::{FlowKey, ShardId};
 use crate::metrics::ReleaseLatency;
+use crate::modes::Conduct;
 use crate::ring::Ring;
 use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
 use crate::shard::{Flushed, Shard};
@@ -150,6 +151,7 @@ impl Core {
     /// One iteration: a burst of each input, what is in the rings, timers, the output.
     pub(super) fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
         let mut found = Found::Nothing;
+        self.poll_conduct(now, env);
         found.note(self.poll_rules(now, env));
         for input in 0..self.inputs.len() {
             found.note(self.poll_input(input, now, env));
@@ -340,6 +342,7 @@ impl Core {
         }
         if seat.shard.flush(FLUSH_STEP, now, &mut sink) == Flushed::Completely {
             seat.gate.has_flushed();
+            seat.shard.set_conduct(env.shared.conduct(), &mut sink);
             sink.queue.push(OutItem::FlushEnd);
             env.shared.count_flushed();
         }
@@ -368,8 +371,12 @@ impl Core {
 
     /// Asks for a checkpoint when a fragment waits too long for the rest of its datagram.
     fn poll_fragments(&mut self, now: Nanos, env: &Env<'_>) {
-        for input in &mut self.inputs {
-            if let Some(cause) = input.expire(now) {
+        for at in 0..self.inputs.len() {
+            if let Some(cause) = self.inputs[at].expire(now) {
+                if env.shared.conduct() == Conduct::Pass {
+                    self.close_fragments(at, env.shared.boundary(), now, env);
+                    continue;
+                }
                 let protocol = cause.flow.as_ref().map_or(0, FlowKey::protocol);
                 verdict_cells(&mut self.counters.verdicts, protocol).timeout += 1;
                 env.shared.ask(env.shared.committed(), cause);

@@ -33,7 +33,7 @@ use crate::tx::{OutQueue, Output};
 use crate::wiring::{fragment_settings, lifecycle_settings, rule_set, shard_settings};
 use crate::witness::{Exchange, Witness};
 
-use control::{Control, ControlCounters, ControlSettings};
+use control::{Control, ControlCounters, ControlSettings, Orders, Silence};
 use core::{Core, ShardSeat};
 use diverged::DivergedThread;
 use publish::Published;
@@ -125,6 +125,7 @@ impl Engine {
             lifecycle,
             backend,
             counters,
+            Silence::new(cores.iter().map(|core| Arc::clone(&core.published)).collect()),
             ControlSettings::new(settings, rings.plan()),
         );
         let pins = pins(&settings.runtime.cores);
@@ -168,6 +169,21 @@ impl Engine {
     /// or by this one. Frames held follow within the next iterations of their core.
     pub fn replace_rules(&self, rules: RuleSet) {
         self.shared.replace_rules(rules);
+    }
+
+    /// Puts other modes, another pace of checkpoints and another answer to losses in force. Holding and passing begin at
+    /// once, comparing with the next commit.
+    pub fn order(&self, settings: &Settings) {
+        self.shared.order(Orders {
+            modes: settings.modes,
+            lifecycle: lifecycle_settings(settings),
+            loss: settings.loss,
+        });
+    }
+
+    /// Whether the primary is lost and the engine is to end for that.
+    pub fn has_lost_primary(&self) -> bool {
+        self.shared.is_primary_lost()
     }
 
     /// Counts a reading of the configuration.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pmd_tap::Nanos;
 
 use super::core::{Core, Env, ShardSeat};
+use crate::modes::Conduct;
 use crate::policy::RuleSet;
 
 /// What came of reading the configuration again.
@@ -74,6 +75,20 @@ impl RuleDesk {
 const RULES_STEP: usize = 256;
 
 impl Core {
+    /// Holds or lets pass from here on if that is ordered. Comparing begins at the end of a flush, and nothing begins in the
+    /// middle of one.
+    #[inline(always)]
+    pub(super) fn poll_conduct(&mut self, now: Nanos, env: &Env<'_>) {
+        let conduct = env.shared.conduct();
+        let due = |seat: &ShardSeat| seat.shard.conduct() != conduct && !seat.gate.is_flushing();
+        if conduct != Conduct::Compare
+            && self.seat.as_ref().is_some_and(due)
+            && let Some((seat, mut sink)) = self.desk(now, env)
+        {
+            seat.shard.set_conduct(conduct, &mut sink);
+        }
+    }
+
     /// Takes rules that were put in force, and lets held frames follow them. Not in the middle of a flush, which
     /// empties everything anyway.
     #[inline(always)]

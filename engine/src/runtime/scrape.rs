@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::control::{ControlCounters, reason_cell};
+use super::control::{ControlCounters, ModeCounters, reason_cell};
 use super::diverged::DivergedCounts;
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortRole, Shared};
 use crate::fragments::FragmentCounts;
 use crate::metrics::{
-    ClassFrames, CoreSnapshot, Dropped, Link, LinkState, PairSnapshot, Polls, PoolSnapshot, Released,
-    Reloads, RingSnapshot, RulesSnapshot, SideSnapshot, Snapshot, Verdicts,
+    ClassFrames, CoreSnapshot, Dropped, Link, LinkState, ModesSnapshot, PairSnapshot, Polls, PoolSnapshot,
+    Released, Reloads, RingSnapshot, RulesSnapshot, SideSnapshot, Snapshot, Verdicts,
 };
 use crate::side::Side;
 use crate::stats::{ByRule, Counters};
@@ -38,6 +38,7 @@ impl Scrape {
             peers_refused: control.refused,
             links: links(&control),
             checkpoints: control.checkpoints,
+            modes: modes(control.modes),
             diverged: self.diverged.as_ref().map(|counts| counts.snapshot()).unwrap_or_default(),
             ..PairSnapshot::default()
         };
@@ -115,6 +116,18 @@ impl Scrape {
     }
 }
 
+fn modes(counters: ModeCounters) -> ModesSnapshot {
+    let history = counters.history.into_iter();
+    ModesSnapshot {
+        conduct: counters.conduct,
+        switches: counters.switches,
+        settings: counters.settings,
+        history: history.map(|it| (it.at.since(pmd_tap::Nanos::ZERO), it.to, it.why.label())).collect(),
+        is_secondary_lost: counters.is_secondary_lost,
+        pace: counters.pace,
+    }
+}
+
 fn links(control: &ControlCounters) -> Vec<Link> {
     [PortRole::Primary, PortRole::Secondary, PortRole::Out]
         .into_iter()
@@ -160,6 +173,7 @@ fn add_counters(pair: &mut PairSnapshot, counters: &Counters) {
     }
     pair.reading_stops += counters.reading_stops;
     pair.window_clamped += counters.window_clamped;
+    pair.quarantined += counters.quarantined;
     pair.connections += counters.connections;
     pair.invariant_violations += counters.violations;
 }

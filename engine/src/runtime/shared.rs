@@ -3,10 +3,12 @@
 use crossbeam_queue::ArrayQueue;
 use pmd_tap::{Clock, LinkEvent};
 
+use super::control::Orders;
 use super::epochs::{Endings, Epochs};
 use super::rules::RuleDesk;
-use super::sync::{AtomicU64, AtomicUsize, Bell, Ordering};
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Bell, Ordering};
 use super::wake::Waker;
+use crate::modes::Conduct;
 use crate::policy::RuleSet;
 use crate::verdict::{Cause, Reason};
 
@@ -14,6 +16,8 @@ use crate::verdict::{Cause, Reason};
 const CAUSES: usize = 256;
 /// Link events that may wait for the control thread.
 const LINK_EVENTS: usize = 64;
+/// Orders that may wait for the control thread.
+const ORDERS: usize = 4;
 
 /// What a core tells the control thread of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,10 @@ pub(super) struct Shared {
     /// Causes that found no room, by reason.
     lost_causes: [AtomicU64; Reason::ALL.len()],
     links: ArrayQueue<(PortRole, PortNews)>,
+    /// What the shards do with frames, by its number.
+    conduct: AtomicUsize,
+    orders: ArrayQueue<Orders>,
+    primary_lost: AtomicBool,
     pub(super) control: Waker,
     pub(super) cores: Vec<Waker>,
     pub(super) rules: RuleDesk,
@@ -79,6 +87,9 @@ impl Shared {
             causes: ArrayQueue::new(CAUSES),
             lost_causes: Default::default(),
             links: ArrayQueue::new(LINK_EVENTS),
+            conduct: AtomicUsize::new(Conduct::Compare.index()),
+            orders: ArrayQueue::new(ORDERS),
+            primary_lost: AtomicBool::new(false),
             control: Waker::new(Bell::new()?),
             cores: (0..cores).map(|_| Bell::new().map(Waker::new)).collect::<Result<_, _>>()?,
             rules: RuleDesk::new(rules),
@@ -93,6 +104,38 @@ impl Shared {
     pub(super) fn replace_rules(&self, rules: RuleSet) {
         self.rules.replace(rules);
         self.wake_cores();
+    }
+
+    /// Has frames compared, held or let pass. To be called before [`set_committed`](Self::set_committed): a shard compares
+    /// from the end of the flush on, everything else begins at once.
+    pub(super) fn set_conduct(&self, conduct: Conduct) {
+        self.conduct.store(conduct.index(), Ordering::Release);
+        self.wake_cores();
+    }
+
+    #[inline(always)]
+    pub(super) fn conduct(&self) -> Conduct {
+        Conduct::ALL[self.conduct.load(Ordering::Acquire).min(Conduct::ALL.len() - 1)]
+    }
+
+    /// What the operator wants from here on.
+    pub(super) fn order(&self, orders: Orders) {
+        // Of many at once the latest counts.
+        self.orders.force_push(orders);
+        self.control.wake();
+    }
+
+    pub(super) fn next_orders(&self) -> Option<Orders> {
+        self.orders.pop()
+    }
+
+    /// The primary is gone, and the engine is to end.
+    pub(super) fn lose_primary(&self) {
+        self.primary_lost.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_primary_lost(&self) -> bool {
+        self.primary_lost.load(Ordering::Acquire)
     }
 
     /// Asks the inputs to mark the end of `epoch`.
@@ -159,7 +202,7 @@ impl Shared {
     }
 
     pub(super) fn has_news(&self) -> bool {
-        !self.causes.is_empty() || !self.links.is_empty()
+        !self.causes.is_empty() || !self.links.is_empty() || !self.orders.is_empty()
     }
 
     /// Causes of a reason that found no room.

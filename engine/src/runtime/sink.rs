@@ -47,6 +47,10 @@ impl Sink for CoreSink<'_> {
         self.counters.window_clamped += 1;
     }
 
+    fn note_quarantined(&mut self) {
+        self.counters.quarantined += 1;
+    }
+
     fn ask(&mut self, cause: Cause) {
         if let Some(flow) = &cause.flow {
             let cells = verdict_cells(&mut self.counters.verdicts, flow.protocol());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pmd_tap::{Clock, Nanos};
 
-use super::control::{Control, ControlCounters, ControlSettings};
+use super::control::{Control, ControlCounters, ControlSettings, Silence};
 use super::core::{Core, Env, Found};
 use super::rings::Rings;
 use super::shared::Shared;
@@ -89,6 +89,7 @@ impl SteppedEngine {
             lifecycle,
             backend,
             Arc::clone(&told),
+            Silence::new(cores.iter().map(|core| Arc::clone(&core.published)).collect()),
             ControlSettings::new(settings, &plan),
         );
         Ok(Self { shared, rings: Arc::new(Rings::new(plan)), cores, control, told, now: Nanos::ZERO })

@@ -43,6 +43,7 @@ fn a_burst_at_one_instant_reaches_no_bound() {
     let lifecycle =
         LifecycleSettings { min_interval: Duration::ZERO, delay: Duration::ZERO, max_interval: None };
     let settings = VirtualSettings {
+        modes: ModeSettings::default(),
         shards: 1,
         shard,
         lifecycle,

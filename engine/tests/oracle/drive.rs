@@ -68,6 +68,7 @@ pub(crate) fn settings(min_interval_ms: u64) -> VirtualSettings {
             delay: Duration::ZERO,
             max_interval: None,
         },
+        modes: colo_engine::modes::ModeSettings::default(),
         commit_after: Some(Duration::from_nanos(COMMIT_AFTER_NS)),
         max_gso_frames: 0,
         max_fragments: 64,

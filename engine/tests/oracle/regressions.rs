@@ -111,7 +111,7 @@ fn a_flow_picked_up_out_of_order_is_compared_from_its_lowest_byte() {
 #[test]
 fn a_wild_first_number_of_the_secondary_lets_nothing_pass() {
     let mut settings = settings(100);
-    settings.shard.compare.secondary_sequence = colo_engine::compare::SecondarySequence::Translated;
+    settings.shard.compare.secondary_sequence = SecondarySequence::Translated;
     let talk = Talk(BySide::default()).s(0, ACK, 100 + (1 << 31) + 5, b"x").p(1, ACK, 100, b"abcdefgh");
     let log = engine(settings, talk.0);
     assert_released(&log, 0, 406, "flush");
