@@ -7,5 +7,6 @@ mod bounds;
 mod ending;
 mod epochs;
 mod fragments;
+mod modes;
 mod rig;
 mod rules;

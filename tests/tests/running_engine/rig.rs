@@ -58,6 +58,14 @@ impl Checkpointer {
         })
     }
 
+    /// Says it, and waits until the engine has heard it.
+    pub(crate) fn tell(&self, events: impl IntoIterator<Item = BackendEvent>) -> Result<()> {
+        self.say(events);
+        until("the engine has heard it", LIMIT, || {
+            self.told(|told| ensure_that(told.events.is_empty(), || format!("{told:?}")))
+        })
+    }
+
     pub(crate) fn requests(&self) -> Vec<Reason> {
         self.told(|told| told.requests.clone())
     }
@@ -129,7 +137,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn new(stream: UnixStream) -> Result<Self> {
+    pub(crate) fn new(stream: UnixStream) -> Result<Self> {
         stream.set_write_timeout(Some(LIMIT))?;
         stream.set_read_timeout(Some(Duration::from_millis(5)))?;
         Ok(Self { stream, bytes: Vec::new() })
