@@ -18,7 +18,7 @@ use crate::policy::{Action, RuleSet};
 use crate::side::Side;
 use crate::table::Table;
 use crate::timer::Timers;
-use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
+use crate::verdict::{Cause, Detail, Discard, Reason, Release, Scene, Sink, WaitsFor};
 use crate::wire::{Packet, Plain, Stray};
 use crate::witness::Witness;
 use rules::Rules;
@@ -144,6 +144,8 @@ pub struct Shard {
     untracked: Queue,
     /// Fragments that are not compared, until the commit.
     strays: Queue,
+    /// Whether some of them are left behind by a boundary without a commit.
+    left_behind: bool,
     /// During a flush: what was in chains, the oldest last.
     loose: Vec<Frame>,
     /// The set of rules when the first of them came.
@@ -169,6 +171,7 @@ impl Shard {
             flushed_at: 0,
             untracked: Queue::default(),
             strays: Queue::default(),
+            left_behind: false,
             loose: Vec::with_capacity(settings.max_held_frames + BURST_FRAMES),
             untracked_under: 0,
             room: Room::Enough,
@@ -351,6 +354,21 @@ impl Shard {
     /// A boundary without a commit went by: what is held stays so.
     pub fn pass_boundary(&mut self) {
         self.boundaries = self.boundaries.wrapping_add(1);
+        self.left_behind = !self.strays.is_empty();
+    }
+
+    /// What waited for the rest of its datagram was handed on for a commit that did not come. Nobody else asks for the next
+    /// one, so the shard does when it has waited long enough.
+    #[cold]
+    fn ask_for_strays(&mut self, now: Nanos, sink: &mut impl Sink) {
+        let Some(held) = self.strays.head().and_then(|id| self.store.held.get(id)) else { return };
+        if now < held.frame.arrival() + self.settings.compare.compare_timeout {
+            return;
+        }
+        self.left_behind = false;
+        let (side, frame, scene) = (held.side, held.frame.ordinal(), Scene::default());
+        let detail = Detail::Timeout { side, frame, waits_for: WaitsFor::Fragments, scene };
+        sink.ask(Cause { reason: Reason::Timeout, at: now, flow: None, detail });
     }
 
     /// Has a witness write down what is held when the sides differ.
@@ -367,6 +385,9 @@ impl Shard {
     pub fn expire(&mut self, now: Nanos, sink: &mut impl Sink) {
         if let Some(witness) = &mut self.store.witness {
             witness.close_due(now);
+        }
+        if self.left_behind {
+            self.ask_for_strays(now, sink);
         }
         self.due.clear();
         while let Some(index) = self.timers.pop_due(now) {
@@ -441,6 +462,7 @@ impl Shard {
 
     fn begin_epoch(&mut self, now: Nanos) {
         self.strays = Queue::default();
+        self.left_behind = false;
         self.epoch = self.epoch.wrapping_add(1);
         self.boundaries = self.boundaries.wrapping_add(1);
         self.flushed_at = self.boundaries;

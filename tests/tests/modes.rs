@@ -114,7 +114,8 @@ fn classic_does_what_was_published() -> Result<()> {
     let [one, two] = [("mismatch", 5), ("periodic", 100)];
     let found = requests(&lines);
     assert_eq!(found[..4], rows(&[one, two, one, two])[..4]);
-    let passive: Vec<u64> = times(&lines, "commit")[5..105].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let passive: Vec<u64> =
+        times(&lines, "commit")[5..105].windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(passive.iter().all(|gap| *gap == 255), "{passive:?}");
     Ok(())
 }
@@ -127,13 +128,13 @@ fn hybrid_goes_passive_under_random_load_and_comes_back_after_it() -> Result<()>
     let found = requests(&lines);
     assert_eq!(found, rows(&[("mismatch", 5), ("periodic", 10), ("mismatch", 3), ("periodic", 20)]));
     let back = *times(&lines, "commit").last().unwrap();
-    let after: BTreeMap<&str, usize> = lines
-        .iter()
-        .filter(|line| line.1 == "release" && line.0 > back)
-        .fold(BTreeMap::new(), |mut counts, line| {
+    let after: BTreeMap<&str, usize> = lines.iter().filter(|line| line.1 == "release" && line.0 > back).fold(
+        BTreeMap::new(),
+        |mut counts, line| {
             *counts.entry(line.2.as_str()).or_default() += 1;
             counts
-        });
+        },
+    );
     assert_eq!(after.keys().collect::<Vec<_>>(), [&"matched"], "compared again, at once: {after:?}");
     let late = lines.iter().filter(|line| line.1 == "release" && line.0 > back + 20);
     assert!(late.clone().count() > 100 && late.into_iter().all(|line| line.2 == "matched"));
@@ -153,7 +154,8 @@ fn in_colo_the_same_load_asks_for_a_checkpoint_all_the_time() -> Result<()> {
 fn a_flow_in_quarantine_disturbs_no_other() -> Result<()> {
     let run = |quarantine: &str| -> Result<(usize, usize)> {
         let mut case = Case::v4().handshake(0.ms()).handshake_of(1, 0.ms());
-        case = case.set("quarantine", quarantine).set("quarantine_after", "2").set("quarantine_epochs", "200");
+        case =
+            case.set("quarantine", quarantine).set("quarantine_after", "2").set("quarantine_epochs", "200");
         for step in 0..400 {
             let at = (20 + 10 * step).ms();
             case = case.p(at, same(step)).s(at, other(step));
@@ -161,9 +163,9 @@ fn a_flow_in_quarantine_disturbs_no_other() -> Result<()> {
         }
         let lines = replay(&case)?;
         // Frames of the quiet flow that had to wait for a checkpoint: primary frames with odd numbers from 3 on.
-        let waited = lines
-            .iter()
-            .filter(|line| line.1 == "release" && line.2 == "flush" && line.3.is_some_and(|frame| frame % 2 == 1));
+        let waited = lines.iter().filter(|line| {
+            line.1 == "release" && line.2 == "flush" && line.3.is_some_and(|frame| frame % 2 == 1)
+        });
         Ok((times(&lines, "commit").len(), waited.count()))
     };
     let (checkpoints, waited) = run("false")?;

@@ -76,6 +76,35 @@ fn a_late_sibling_of_what_was_not_flushed_stays_held() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_fragment_left_behind_asks_for_a_checkpoint_when_it_has_waited_long_enough() -> Result<()> {
+    for layout in LAYOUTS {
+        let mut settings = patient(layout);
+        settings.compare.compare_timeout = Duration::from_millis(300);
+        let mut live = Live::start(&settings)?;
+        let mut whole = Vec::new();
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+        builder.udp(7_000, 10_000).write(&mut whole, &[1; 3_000])?;
+        let pieces = cut(&whole, 7, &[1_000, 2_000]);
+        live.primary.send_frames(pieces[..2].iter().cloned())?;
+        live.wait("both have come", |pair| pair.primary.held_frames == 2)
+            .with_context(|| format!("{layout:?}"))?;
+        // Before it is overdue: the boundary takes it out of the hands of who would have asked.
+        live.checkpointer.pause()?;
+        live.give_up();
+        until("a checkpoint is asked for", LIMIT, || {
+            let requests = live.checkpointer.requests();
+            ensure_that(requests == [Reason::Timeout], || format!("{requests:?}"))
+        })
+        .with_context(|| format!("{layout:?}"))?;
+        live.checkpointer.pause()?;
+        live.commit();
+        assert!(live.out.receive_frames(2)? == pieces[..2], "{layout:?}");
+        Books::at_the_end(live.engine.stop())?;
+    }
+    Ok(())
+}
+
 /// One mismatch, which asks for a checkpoint.
 fn differ(live: &mut Live) -> Result<()> {
     let [one, other] = [1, 2].map(|number| Name { flow: 0, number });
