@@ -22,6 +22,34 @@ impl SettingArgs {
     }
 }
 
+/// Where frames come from and go to, and who takes checkpoints.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct PortArgs {
+    /// The primary VM's output (QEMU: `primary_in`)
+    #[arg(long, value_name = "PORT")]
+    primary_in: Option<String>,
+    /// The secondary VM's output (QEMU: `secondary_in`)
+    #[arg(long, value_name = "PORT")]
+    secondary_in: Option<String>,
+    /// Where released frames go (QEMU: `outdev`)
+    #[arg(long, value_name = "PORT")]
+    out: Option<String>,
+    /// Who takes checkpoints: `qmp:ADDR[,secondary=ADDR]` (QEMU's monitors), notify:ADDR (QEMU: `notify_dev`),
+    /// exec:COMMAND (exit status 0: committed), or none, where requests commit by themselves
+    #[arg(long, value_name = "qmp:ADDR|notify:ADDR|exec:COMMAND|none")]
+    checkpoint: Option<String>,
+}
+
+impl PortArgs {
+    pub(super) fn add_to(&self, sources: Sources) -> Sources {
+        sources
+            .flag("primary_in", self.primary_in.as_ref())
+            .flag("secondary_in", self.secondary_in.as_ref())
+            .flag("outdev", self.out.as_ref())
+            .flag("checkpoint", self.checkpoint.as_ref())
+    }
+}
+
 /// `--log`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct LogArg {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::common::{JsonArg, LogArg, SettingArgs, ThreadArgs};
+use super::common::{JsonArg, LogArg, PortArgs, SettingArgs, ThreadArgs};
 use super::output::Format;
 use super::{live, logging};
 use crate::config::{Ports, Purpose, Settings, Sources};
@@ -21,19 +21,8 @@ use crate::config::{Ports, Purpose, Settings, Sources};
   colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy
   colo compare --config colo.toml --set compare_timeout=200 --set max_queue_size=4096")]
 pub(super) struct Args {
-    /// The primary VM's output (QEMU: `primary_in`)
-    #[arg(long, value_name = "PORT")]
-    primary_in: Option<String>,
-    /// The secondary VM's output (QEMU: `secondary_in`)
-    #[arg(long, value_name = "PORT")]
-    secondary_in: Option<String>,
-    /// Where released frames go (QEMU: `outdev`)
-    #[arg(long, value_name = "PORT")]
-    out: Option<String>,
-    /// Who takes checkpoints: `qmp:ADDR[,secondary=ADDR]` (QEMU's monitors), notify:ADDR (QEMU: `notify_dev`),
-    /// exec:COMMAND (exit status 0: committed), or none, where requests commit by themselves
-    #[arg(long, value_name = "qmp:ADDR|notify:ADDR|exec:COMMAND|none")]
-    checkpoint: Option<String>,
+    #[command(flatten)]
+    ports: PortArgs,
     /// With --checkpoint none: a request commits after so many milliseconds [default: 5]
     #[arg(long, value_name = "MS|never")]
     checkpoint_ms: Option<String>,
@@ -91,11 +80,7 @@ impl Args {
         let sources = self.settings.sources(Purpose::Compare);
         let sources = self
             .threads
-            .add_to(sources)
-            .flag("primary_in", self.primary_in.as_ref())
-            .flag("secondary_in", self.secondary_in.as_ref())
-            .flag("outdev", self.out.as_ref())
-            .flag("checkpoint", self.checkpoint.as_ref())
+            .add_to(self.ports.add_to(sources))
             .flag("checkpoint_ms", self.checkpoint_ms.as_ref())
             .flag("cores", self.cores.as_ref())
             .flag("poll", self.poll.as_ref())

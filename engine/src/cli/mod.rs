@@ -19,6 +19,7 @@ mod explain;
 mod live;
 mod logging;
 mod output;
+mod qemu_args;
 mod reload;
 mod replay;
 mod service;
@@ -56,6 +57,7 @@ enum Command {
     Explain(explain::Args),
     CheckConfig(check_config::Args),
     DumpConfig(dump_config::Args),
+    QemuArgs(qemu_args::Args),
 }
 
 /// A mistake in how the command was called, beyond what clap and the configuration find; exit code 2.
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::DumpConfig(args) => dump_config::run(&args),
+        Command::QemuArgs(args) => qemu_args::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         output::complain(&sentence(&error));
