@@ -25,6 +25,7 @@ use super::cache::Cache;
 use super::client::Client;
 use super::initramfs;
 use super::monitor::Monitor;
+use super::wiring::{Node, Wiring};
 use crate::metrics::Scrape;
 use crate::netns::Namespace;
 use crate::process::{Colo, Finished, free_tcp_address, tail};
@@ -183,13 +184,15 @@ impl Stage {
 
     /// Everything up to COLO; returns the primary's monitor and where `colo` serves its metrics.
     fn start(&self, processes: &mut Processes, settings: &[&str]) -> Result<(Monitor, SocketAddr)> {
-        processes.qemus.push(self.qemu("p", &self.primary_devices())?);
-        let mut primary = self.monitor(processes, "p-test.qmp")?;
+        let [wired_primary, wired_secondary] = [Node::Primary, Node::Secondary].map(|node| self.wiring(node));
+        let (wired_primary, wired_secondary) = (wired_primary?, wired_secondary?);
+        processes.qemus.push(self.qemu(Node::Primary, &wired_primary)?);
+        let mut primary = self.monitor(processes, Node::Primary)?;
         primary.ask("migrate-set-parameters", &json!({ "x-checkpoint-delay": OWN_CHECKPOINTS }))?;
         let metrics = free_tcp_address()?;
         processes.colo = Some(self.colo(metrics, settings)?);
-        processes.qemus.push(self.qemu("s", &self.secondary_devices())?);
-        let mut secondary = self.monitor(processes, "s-test.qmp")?;
+        processes.qemus.push(self.qemu(Node::Secondary, &wired_secondary)?);
+        let mut secondary = self.monitor(processes, Node::Secondary)?;
 
         processes.until("the guest", BOOT_LIMIT, || {
             let console = fs::read(self.path("p-console.log"))?;
@@ -198,10 +201,8 @@ impl Stage {
         })?;
         let colo = processes.colo.as_ref().context("colo was started")?;
         colo.wait_for_log("the secondary's monitor is up", STEP_LIMIT)?;
-        let capability = json!({ "capabilities": [{ "capability": "x-colo", "state": true }] });
-        secondary.ask("migrate-set-capabilities", &capability)?;
-        primary.ask("migrate-set-capabilities", &capability)?;
-        primary.ask("migrate", &json!({ "uri": format!("unix:{}", self.socket("migration")) }))?;
+        secondary.ask_all(&wired_secondary.start)?;
+        primary.ask_all(&wired_primary.start)?;
         processes.until("COLO", STEP_LIMIT, || {
             let found = primary.ask("query-migrate", &json!({}))?;
             ensure!(found["status"] == "colo", "the migration is {found}");
@@ -218,8 +219,9 @@ impl Stage {
         Ok((primary, metrics))
     }
 
-    fn monitor(&self, processes: &mut Processes, name: &str) -> Result<Monitor> {
-        let connect = || Ok(UnixStream::connect(self.path(name))?);
+    fn monitor(&self, processes: &mut Processes, node: Node) -> Result<Monitor> {
+        let path = self.own_monitor(node);
+        let connect = || Ok(UnixStream::connect(&path)?);
         Monitor::new(processes.until("QEMU's monitor", STEP_LIMIT, connect)?)
     }
 
@@ -232,19 +234,38 @@ impl Stage {
         self.path(name).display().to_string()
     }
 
-    fn colo(&self, metrics: SocketAddr, settings: &[&str]) -> Result<Colo> {
+    fn own_monitor(&self, node: Node) -> PathBuf {
+        self.path(&format!("{}-own.qmp", node.letter()))
+    }
+
+    /// What `colo compare` and `colo qemu-args` are both told.
+    fn engine_ports(&self) -> [String; 4] {
         let ports = ["pri", "out", "sec", "p.qmp", "s.qmp"].map(|name| format!("unix:{}", self.socket(name)));
         let [primary, out, secondary, primary_monitor, secondary_monitor] = ports;
-        let arguments = [
-            "compare".to_owned(),
-            "--json".to_owned(),
+        [
             format!("--primary-in={primary}"),
             format!("--out={out}"),
             format!("--secondary-in={secondary},listen"),
             format!("--checkpoint=qmp:{primary_monitor},secondary={secondary_monitor}"),
-            format!("--metrics={metrics}"),
+        ]
+    }
+
+    fn wiring(&self, node: Node) -> Result<Wiring> {
+        let own = [
+            format!("--mirror=unix:{}", self.socket("mirror")),
+            format!("--migration=unix:{}", self.socket("migration")),
+            format!("--monitor=unix:{}", self.own_monitor(node).display()),
+            "--mac=52:54:00:77:00:02".to_owned(),
+            "--memory=128".to_owned(),
         ];
-        Colo::start(arguments.iter().map(String::as_str).chain(settings.iter().copied()))
+        Wiring::of(node, self.engine_ports().into_iter().chain(own))
+    }
+
+    fn colo(&self, metrics: SocketAddr, settings: &[&str]) -> Result<Colo> {
+        let ports = self.engine_ports();
+        let metrics = format!("--metrics={metrics}");
+        let arguments = ["compare", "--json", &metrics].into_iter().chain(ports.iter().map(String::as_str));
+        Colo::start(arguments.chain(settings.iter().copied()))
     }
 
     fn secondary_has_panicked(&self) -> bool {
@@ -268,35 +289,9 @@ impl Stage {
         Error::msg(words)
     }
 
-    fn primary_devices(&self) -> Vec<String> {
-        let [mirror, primary, out] = ["mirror", "pri", "out"].map(|name| self.socket(name));
-        words(&[
-            ("-netdev", "tap,id=hn0,ifname=tapP,script=no,downscript=no,vhost=off"),
-            ("-chardev", &format!("socket,id=mirror0,path={mirror},server=on,wait=off")),
-            ("-chardev", &format!("socket,id=compare0,path={primary},server=on,wait=off")),
-            ("-chardev", &format!("socket,id=compare_out,path={out},server=on,wait=off")),
-            ("-object", "filter-mirror,id=m0,netdev=hn0,queue=tx,outdev=mirror0"),
-            ("-object", "filter-redirector,id=redire0,netdev=hn0,queue=rx,indev=compare_out"),
-            ("-object", "filter-redirector,id=redire1,netdev=hn0,queue=rx,outdev=compare0"),
-        ])
-    }
-
-    fn secondary_devices(&self) -> Vec<String> {
-        let [mirror, secondary, migration] = ["mirror", "sec", "migration"].map(|name| self.socket(name));
-        words(&[
-            ("-netdev", "tap,id=hn0,ifname=tapS,script=no,downscript=no,vhost=off"),
-            ("-chardev", &format!("socket,id=red0,path={mirror},reconnect=1")),
-            ("-chardev", &format!("socket,id=red1,path={secondary},reconnect=1")),
-            ("-object", "filter-redirector,id=f1,netdev=hn0,queue=tx,indev=red0"),
-            ("-object", "filter-redirector,id=f2,netdev=hn0,queue=rx,outdev=red1"),
-            ("-object", "filter-rewriter,id=rew0,netdev=hn0,queue=all"),
-            ("-incoming", &format!("unix:{migration}")),
-        ])
-    }
-
-    /// Starts one of the two, inside the namespace; `name` is the start of the names of its sockets and logs.
-    fn qemu(&self, name: &str, devices: &[String]) -> Result<Child> {
-        let cache = &self.cache;
+    /// Starts one of the two, inside the namespace. Its machine is given here, all else is `colo`'s.
+    fn qemu(&self, node: Node, wiring: &Wiring) -> Result<Child> {
+        let (cache, name) = (&self.cache, node.letter());
         let log = File::create(self.path(&format!("{name}-qemu.log")))?;
         let mut command = Command::new("nsenter");
         // Each of these becomes the next, so the child is QEMU itself, and dies with the thread that runs the test.
@@ -309,32 +304,13 @@ impl Stage {
             command.arg("-L").arg(folder);
         }
         // One thread for all of a guest is the simplest of QEMU's ways to run one without KVM.
-        command.args([
-            "-machine",
-            "pc",
-            "-accel",
-            "tcg,thread=single",
-            "-cpu",
-            "qemu64",
-            "-m",
-            "128",
-            "-nodefaults",
-        ]);
+        command.args(["-machine", "pc", "-accel", "tcg,thread=single", "-cpu", "qemu64", "-nodefaults"]);
         command.args(["-display", "none", "-append", "console=ttyS0 quiet ipv6.disable=1"]);
         command.arg("-kernel").arg(cache.kernel()).arg("-initrd").arg(self.path("initramfs"));
-        command.args(["-device", "rtl8139,netdev=hn0,mac=52:54:00:77:00:02,romfile="]);
         command.arg("-serial").arg(format!("file:{}", self.socket(&format!("{name}-console.log"))));
-        for monitor in ["", "-test"] {
-            let path = self.socket(&format!("{name}{monitor}.qmp"));
-            command.arg("-qmp").arg(format!("unix:{path},server=on,wait=off"));
-        }
-        command.args(devices).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(&wiring.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.spawn().context("cannot run `nsenter` (Debian package util-linux)")
     }
-}
-
-fn words(pairs: &[(&str, &str)]) -> Vec<String> {
-    pairs.iter().flat_map(|&(option, value)| [option.to_owned(), value.to_owned()]).collect()
 }
 
 fn assignment(name: &str, value: &Path) -> OsString {

@@ -7,6 +7,8 @@ pub mod guests;
 pub mod initramfs;
 pub mod monitor;
 pub mod shim;
+pub mod wiring;
 
 pub use client::{Client, Latencies};
 pub use guests::Guests;
+pub use wiring::Node;

@@ -42,6 +42,16 @@ impl Monitor {
         }
     }
 
+    /// Gives commands as `colo qemu-args` prints them, one after another.
+    pub fn ask_all(&mut self, commands: &[Value]) -> Result<()> {
+        for command in commands {
+            let name = command["execute"].as_str().with_context(|| format!("no command: {command}"))?;
+            let arguments = command.get("arguments").cloned().unwrap_or_else(|| json!({}));
+            self.ask(name, &arguments)?;
+        }
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<Value> {
         let mut line = String::new();
         ensure!(self.stream.read_line(&mut line)? > 0, "QEMU closed its monitor");
