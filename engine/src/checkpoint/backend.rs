@@ -27,6 +27,17 @@ pub enum BackendEvent {
     Alarm(String),
 }
 
+/// What a back end does about a secondary that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailOver {
+    /// The primary's host was told to go on without the secondary. An [`Alarm`](BackendEvent::Alarm) comes if it refuses.
+    Asked,
+    /// It is told as soon as the link to it is up.
+    Waits,
+    /// Nothing: this back end has nobody to tell.
+    Nothing,
+}
+
 /// The link to a back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendLink {
@@ -51,13 +62,18 @@ pub trait Backend: Send {
     /// be taken for one without a pause.
     fn given_up(&mut self) {}
 
-    /// The secondary is lost: tells the primary's VM to go on alone. Where nobody can be told, nothing happens.
-    fn fail_over(&mut self) {}
-
     /// Whether the first checkpoint with a new secondary is taken by itself; otherwise it is asked for.
     fn begins_by_itself(&self) -> bool {
         true
     }
+
+    /// The secondary is lost: the primary is to go on alone. No checkpoint is taken after that.
+    fn fail_over(&mut self) -> FailOver {
+        FailOver::Nothing
+    }
+
+    /// Somebody is at the other end of the engine's output.
+    fn output_is_up(&mut self) {}
 
     /// The link to it; `None`: it needs none.
     fn link(&self) -> Option<BackendLink> {

@@ -12,6 +12,7 @@
 //! this machine, or on one with the same time of day.
 
 mod monitor;
+mod rebuild;
 #[cfg(test)]
 mod tests;
 
@@ -19,13 +20,14 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
-use pmd_tap::{ChardevSettings, Nanos, PortError};
+use pmd_tap::{ChardevSettings, Endpoint, Nanos, PortError};
 use serde_json::{Value, json};
 
-use super::{Backend, BackendEvent, BackendLink, Request};
+use super::{Backend, BackendEvent, BackendLink, FailOver, Request};
 use crate::config::QmpAddresses;
 use crate::metrics::LinkState;
 use monitor::{Monitor, Said};
+use rebuild::{Command, Next, Rebuilder};
 
 /// QEMU's default of `x-checkpoint-delay`, for a monitor that does not tell its own.
 const DEFAULT_DELAY_MS: u64 = 20_000;
@@ -41,6 +43,10 @@ enum Question {
     Checkpoint,
     /// Why the primary is paused.
     Status,
+    /// Something about the filter that reads from the engine.
+    Filter,
+    /// To go on without the secondary.
+    FailOver,
 }
 
 /// What a pause is for.
@@ -86,6 +92,9 @@ pub struct QmpBackend {
     /// Whether a request is outstanding.
     asked: Asked,
     events: VecDeque<BackendEvent>,
+    rebuilder: Rebuilder,
+    /// The primary is to be told of the secondary's loss as soon as its monitor is up.
+    failing_over: bool,
     /// What stood in the way of each link when it was last told.
     obstacles: [Option<String>; 2],
     now: Nanos,
@@ -123,10 +132,19 @@ impl QmpBackend {
             due: None,
             asked: Asked::No,
             events: VecDeque::new(),
+            rebuilder: Rebuilder::new(addresses.rebuild.clone()),
+            failing_over: false,
             obstacles: [None, None],
             now: Nanos::ZERO,
             time_of_day,
         })
+    }
+
+    /// Says where the engine's output is: QEMU's filter at the other end is known by it.
+    #[must_use]
+    pub fn with_output(mut self, output: Endpoint) -> Self {
+        self.rebuilder.set_output(output);
+        self
     }
 
     fn read(&mut self, now: Nanos) {
@@ -149,6 +167,10 @@ impl QmpBackend {
                 Said::Ready => {
                     self.tell(BackendEvent::Note("the primary's monitor is up".to_owned()));
                     self.ask(Question::Parameters);
+                    if std::mem::take(&mut self.failing_over) {
+                        self.ask(Question::FailOver);
+                    }
+                    self.rebuilder.look(now);
                 }
                 Said::Lost(reason) => self.lose(&reason),
                 Said::Event { name, data, at } => self.heed(&name, &data, at),
@@ -180,13 +202,23 @@ impl QmpBackend {
                 ("migrate-set-parameters", json!({ "x-checkpoint-delay": self.delay_ms }))
             }
             Question::Status => ("query-status", Value::Null),
+            Question::FailOver => ("x-colo-lost-heartbeat", Value::Null),
+            Question::Filter => return,
         };
         self.primary.command(command, arguments);
         self.questions.push_back(question);
     }
 
+    fn ask_of_filter(&mut self, (command, arguments): Command) {
+        self.primary.command(command, arguments);
+        self.questions.push_back(Question::Filter);
+    }
+
     fn lose(&mut self, reason: &str) {
+        // Its answer may never come; the same twice does no harm.
+        self.failing_over |= self.questions.contains(&Question::FailOver);
         self.questions.clear();
+        self.rebuilder.lose();
         self.tell(BackendEvent::Alarm(format!("the primary's monitor is gone: {reason}")));
         if self.asked == Asked::Yes {
             self.due = Some(self.now);
@@ -240,6 +272,19 @@ impl QmpBackend {
             (Question::Checkpoint, Err(problem)) => {
                 self.tell(BackendEvent::Alarm(format!("QEMU takes no checkpoint: {problem}")));
                 self.due = Some(self.now + RETRY_AFTER);
+            }
+            (Question::Filter, answer) => match self.rebuilder.answer(answer) {
+                Next::Ask(command) => self.ask_of_filter(command),
+                Next::Tell(event) => self.tell(event),
+                Next::Nothing => {}
+            },
+            (Question::FailOver, Ok(_)) => {
+                self.tell(BackendEvent::Note("QEMU goes on without the secondary".to_owned()));
+            }
+            (Question::FailOver, Err(problem)) => {
+                self.tell(BackendEvent::Alarm(format!(
+                    "QEMU does not go on without the secondary: {problem}"
+                )));
             }
             (Question::Status, answer) => {
                 let status = answer.unwrap_or(Value::Null);
@@ -312,6 +357,12 @@ impl Backend for QmpBackend {
             self.due = None;
             self.ask(Question::Checkpoint);
         }
+        if self.stage == Stage::Running
+            && self.primary.is_ready()
+            && let Some(command) = self.rebuilder.begin(now)
+        {
+            self.ask_of_filter(command);
+        }
         None
     }
 
@@ -324,6 +375,21 @@ impl Backend for QmpBackend {
 
     fn given_up(&mut self) {
         self.stage = Stage::Running;
+    }
+
+    fn fail_over(&mut self) -> FailOver {
+        if self.primary.is_ready() {
+            self.ask(Question::FailOver);
+            return FailOver::Asked;
+        }
+        self.failing_over = true;
+        FailOver::Waits
+    }
+
+    fn output_is_up(&mut self) {
+        if self.primary.is_ready() {
+            self.rebuilder.look(self.now);
+        }
     }
 
     fn link(&self) -> Option<BackendLink> {
@@ -339,7 +405,9 @@ impl Backend for QmpBackend {
         let told = (!self.events.is_empty()).then_some(self.now);
         let due = self.due.filter(|_| self.stage == Stage::Running && self.primary.is_ready());
         let secondary = self.secondary.as_ref().and_then(Monitor::next_deadline);
-        [told, due, self.primary.next_deadline(), secondary].into_iter().flatten().min()
+        let look = self.rebuilder.next_deadline();
+        let look = look.filter(|_| self.stage == Stage::Running && self.primary.is_ready());
+        [told, due, look, self.primary.next_deadline(), secondary].into_iter().flatten().min()
     }
 }
 

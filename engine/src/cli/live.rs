@@ -112,7 +112,15 @@ fn backend(settings: &Settings) -> anyhow::Result<Box<dyn Backend>> {
             CommitAfter::Never => None,
         })),
         CheckpointBackend::Qmp(monitors) => {
-            Box::new(QmpBackend::new(monitors).map_err(|error| UsageError(error.to_string()))?)
+            let backend = QmpBackend::new(monitors).map_err(|error| UsageError(error.to_string()))?;
+            let output = match &settings.ports.out {
+                Some(PortAddress::Chardev(address)) => address.parse::<ChardevSettings>().ok(),
+                _ => None,
+            };
+            match output {
+                Some(output) => Box::new(backend.with_output(output.endpoint)),
+                None => Box::new(backend),
+            }
         }
         CheckpointBackend::Exec(command) => Box::new(ExecBackend::new(command)),
         CheckpointBackend::Notify(address) => {

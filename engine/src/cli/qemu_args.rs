@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// than TCP
     #[arg(long, value_name = "ADDR", default_value = "unix:/run/colo/migration.sock")]
     migration: String,
-    /// Your own monitor (QMP), beside the engine's [default: unix:/run/colo/primary-own.qmp or secondary-own.qmp]
+    /// Your own monitor (QMP), beside the engine's [default: `unix:/run/colo/primary-own.qmp`, secondary-own.qmp]
     #[arg(long, value_name = "ADDR")]
     monitor: Option<String>,
     /// Where QEMU finds the engine, when a port listens on all addresses

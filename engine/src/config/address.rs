@@ -27,13 +27,27 @@ pub enum PortAddress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketAddress(String);
 
-/// The monitors (QMP) of a QEMU pair: `ADDR[,secondary=ADDR]`.
+/// The monitors (QMP) of a QEMU pair: `ADDR[,secondary=ADDR][,rebuild=FILTER|auto|off]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QmpAddresses {
     /// The primary's, which takes checkpoints.
     pub primary: SocketAddress,
     /// The secondary's.
     pub secondary: Option<SocketAddress>,
+    /// Whether the primary's filter that reads from the engine is built again when it has died.
+    pub rebuild: Rebuild,
+}
+
+/// Which of QEMU's filters is built again after a restart of the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Rebuild {
+    /// The one that reads from the engine's output, if that is certain.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// The one with this name.
+    Named(String),
 }
 
 /// Why an address is not one: the end of a sentence that starts with the address.
@@ -65,6 +79,11 @@ pub enum AddressError {
     /// names no file after `pcap:`
     #[error("names no file after `pcap:`")]
     NoFile,
+    /// has a filter's name that none can have
+    #[error(
+        "has \"{0}\" behind rebuild=, which is neither auto, off nor a filter's name and ends the address"
+    )]
+    Filter(String),
     /// contains a zero byte or a line break
     #[error("contains a control character")]
     Control,
@@ -104,16 +123,36 @@ impl SocketAddress {
 
 /// What stands between the two addresses.
 const SECONDARY: &str = ",secondary=";
+/// What stands in front of the filter, behind the addresses.
+const REBUILD: &str = ",rebuild=";
 
 impl FromStr for QmpAddresses {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        match text.split_once(SECONDARY) {
+        let (addresses, rebuild) = match text.split_once(REBUILD) {
+            Some((addresses, rebuild)) => (addresses, rebuild.parse()?),
+            None => (text, Rebuild::Auto),
+        };
+        match addresses.split_once(SECONDARY) {
             Some((primary, secondary)) => {
-                Ok(Self { primary: primary.parse()?, secondary: Some(secondary.parse()?) })
+                Ok(Self { primary: primary.parse()?, secondary: Some(secondary.parse()?), rebuild })
             }
-            None => Ok(Self { primary: text.parse()?, secondary: None }),
+            None => Ok(Self { primary: addresses.parse()?, secondary: None, rebuild }),
+        }
+    }
+}
+
+impl FromStr for Rebuild {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            name if !name.is_empty() && name.chars().all(fits) => Ok(Self::Named(name.to_owned())),
+            other => Err(AddressError::Filter(other.to_owned())),
         }
     }
 }
@@ -121,9 +160,13 @@ impl FromStr for QmpAddresses {
 impl fmt::Display for QmpAddresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.primary)?;
-        match &self.secondary {
-            Some(secondary) => write!(f, "{SECONDARY}{secondary}"),
-            None => Ok(()),
+        if let Some(secondary) = &self.secondary {
+            write!(f, "{SECONDARY}{secondary}")?;
+        }
+        match &self.rebuild {
+            Rebuild::Auto => Ok(()),
+            Rebuild::Off => write!(f, "{REBUILD}off"),
+            Rebuild::Named(name) => write!(f, "{REBUILD}{name}"),
         }
     }
 }

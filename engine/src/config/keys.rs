@@ -103,7 +103,7 @@ pub(super) static KEYS: [Key; 34] = [
     },
     Key {
         name: "checkpoint",
-        meaning: "who takes checkpoints: \"qmp:ADDR[,secondary=ADDR]\" (QEMU's monitor), \"notify:ADDR\" (QEMU's notify_dev), \
+        meaning: "who takes checkpoints: \"qmp:ADDR[,secondary=ADDR][,rebuild=FILTER|off]\" (QEMU's monitor), \"notify:ADDR\" (QEMU's notify_dev), \
                   \"exec:COMMAND\" (exit status 0: committed) or \"none\" (a request commits by itself \
                   after checkpoint_ms); colo compare wants it said",
         example: "\"notify:unix:/run/colo/notify.sock\"",
@@ -360,7 +360,8 @@ fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
     if text == "none" {
         return Ok(CheckpointBackend::None);
     }
-    let syntax = || "notify:ADDR, qmp:ADDR[,secondary=ADDR], exec:COMMAND or none".to_owned();
+    let syntax =
+        || "notify:ADDR, qmp:ADDR[,secondary=ADDR][,rebuild=FILTER|off], exec:COMMAND or none".to_owned();
     let wrong = |address: &str, error: AddressError| format!("{} ({address:?} {error})", syntax());
     match text.split_once(':').ok_or_else(syntax)? {
         ("notify", address) => {
@@ -368,7 +369,8 @@ fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
         }
         ("qmp", addresses) => {
             let named = |error| {
-                let parts = || addresses.split(",secondary=");
+                let parts =
+                    || addresses.split(",rebuild=").take(1).flat_map(|part| part.split(",secondary="));
                 wrong(parts().find(|part| part.parse::<SocketAddress>().is_err()).unwrap_or(addresses), error)
             };
             addresses.parse().map(CheckpointBackend::Qmp).map_err(named)

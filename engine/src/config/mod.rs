@@ -19,7 +19,7 @@ mod tests;
 mod validate;
 mod value;
 
-pub use address::{AddressError, PortAddress, QmpAddresses, SocketAddress};
+pub use address::{AddressError, PortAddress, QmpAddresses, Rebuild, SocketAddress};
 pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
 pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};

@@ -58,11 +58,17 @@ impl Played {
 }
 
 impl Bench {
+    /// Nothing is built again, so that nothing is asked about it.
     fn new() -> Self {
+        Self::with(",rebuild=off")
+    }
+
+    fn with(options: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.qmp");
         let listener = UnixListener::bind(&path).unwrap();
-        let backend = QmpBackend::new(&format!("unix:{}", path.display()).parse().unwrap()).unwrap();
+        let addresses = format!("unix:{}{options}", path.display());
+        let backend = QmpBackend::new(&addresses.parse().unwrap()).unwrap();
         let backend = QmpBackend { time_of_day: || NOON, ..backend };
         Self { folder, listener, backend, now: Nanos::ZERO }
     }
@@ -292,7 +298,7 @@ fn the_secondarys_monitor_is_heard() {
     let path = bench.folder.path().join("s.qmp");
     let listener = UnixListener::bind(&path).unwrap();
     let primary = bench.folder.path().join("p.qmp");
-    let both = format!("unix:{},secondary=unix:{}", primary.display(), path.display());
+    let both = format!("unix:{},secondary=unix:{},rebuild=off", primary.display(), path.display());
     bench.backend = QmpBackend::new(&both.parse().unwrap()).unwrap();
     bench.events();
     let mut secondary = listener.accept().unwrap().0;
@@ -313,7 +319,7 @@ fn a_pause_that_was_over_too_soon_counts_if_the_secondary_was_paused_too() {
     let path = bench.folder.path().join("s.qmp");
     let listener = UnixListener::bind(&path).unwrap();
     let primary = bench.folder.path().join("p.qmp");
-    let both = format!("unix:{},secondary=unix:{}", primary.display(), path.display());
+    let both = format!("unix:{},secondary=unix:{},rebuild=off", primary.display(), path.display());
     let backend = QmpBackend::new(&both.parse().unwrap()).unwrap();
     bench.backend = QmpBackend { time_of_day: || NOON, ..backend };
     let mut monitor = bench.ready();
@@ -343,6 +349,108 @@ fn a_pause_that_was_over_too_soon_counts_if_the_secondary_was_paused_too() {
             assert!(abandoned(&told, "over before"), "{round}: {told:?}");
         }
     }
+}
+
+/// What a primary's monitor says of its chardevs.
+fn answer_about_filters(monitor: &mut Played, frontend_open: &str) {
+    monitor.say(&format!(
+        r#"{{"return": [{{"frontend-open": {frontend_open}, "filename": "disconnected:unix:out,server=on", "label": "compare_out"}}]}}"#
+    ));
+}
+
+const OBJECTS: &str = r#"{"return": [{"name": "type", "type": "string"},
+    {"name": "redire0", "type": "child<filter-redirector>"}, {"name": "m0", "type": "child<filter-mirror>"},
+    {"name": "redire1", "type": "child<filter-redirector>"}]}"#;
+
+#[test]
+fn a_filter_that_has_let_go_is_built_again() {
+    let mut bench = Bench::with("");
+    bench.backend.rebuilder.set_output(Endpoint::Unix("/run/out".into()));
+    let mut monitor = bench.ready();
+    assert_eq!(monitor.command().0, "query-chardev");
+    answer_about_filters(&mut monitor, "false");
+    bench.told();
+    assert_eq!(monitor.command(), ("qom-list".to_owned(), json!({ "path": "/objects" })));
+    monitor.say(&OBJECTS.replace('\n', ""));
+    for values in
+        [["compare_out", "", "hn0", "rx", "on", "false"], ["", "compare0", "hn0", "rx", "on", "false"]]
+    {
+        for value in values {
+            bench.told();
+            assert_eq!(monitor.command().0, "qom-get");
+            monitor.say(&match value {
+                "false" => r#"{"return": false}"#.to_owned(),
+                text => format!(r#"{{"return": "{text}"}}"#),
+            });
+        }
+    }
+    bench.told();
+    assert_eq!(monitor.command(), ("object-del".to_owned(), json!({ "id": "redire0" })));
+    monitor.say(r#"{"return": {}}"#);
+    bench.told();
+    let (name, arguments) = monitor.command();
+    assert_eq!((name.as_str(), &arguments["position"]), ("object-add", &json!("id=redire1")));
+    monitor.say(r#"{"return": {}}"#);
+    let told: Vec<_> = (0..3).flat_map(|_| bench.events()).collect();
+    let note = "QEMU's filter redire0 had let go of chardev compare_out and was built again";
+    assert_eq!(told, [BackendEvent::Note(note.to_owned())]);
+    // It is looked again, also when the output comes up, and nothing is touched that lives.
+    for _ in 0..2 {
+        bench.now = bench.now + Duration::from_secs(1);
+        bench.told();
+        assert_eq!(monitor.command().0, "query-chardev");
+        answer_about_filters(&mut monitor, "true");
+        bench.told();
+    }
+    bench.now = bench.now + Duration::from_secs(10);
+    bench.told();
+    assert_eq!(monitor.command().0, "query-chardev", "the last look");
+    answer_about_filters(&mut monitor, "true");
+    bench.told();
+    bench.now = bench.now + Duration::from_secs(10);
+    bench.told();
+    assert!(monitor.silent());
+    bench.backend.output_is_up();
+    bench.told();
+    assert_eq!(monitor.command().0, "query-chardev");
+}
+
+#[test]
+fn no_filter_is_touched_during_a_pause() {
+    let mut bench = Bench::with("");
+    let mut monitor = bench.ready();
+    assert_eq!(monitor.command().0, "query-chardev");
+    answer_about_filters(&mut monitor, "true");
+    bench.told();
+    bench.requested(&mut monitor);
+    bench.stopped(&mut monitor);
+    // Looks are due, and the answer about the pause is not late yet.
+    bench.now = bench.now + Duration::from_secs(4);
+    assert!(bench.told().is_empty());
+    assert!(monitor.silent());
+}
+
+#[test]
+fn the_primary_is_told_to_go_on_alone() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.backend.fail_over(), FailOver::Waits);
+    let mut monitor = bench.ready();
+    assert_eq!(monitor.command().0, "x-colo-lost-heartbeat");
+    monitor.say(r#"{"return": {}}"#);
+    let told: Vec<_> = (0..3).flat_map(|_| bench.events()).collect();
+    assert_eq!(told, [BackendEvent::Note("QEMU goes on without the secondary".to_owned())]);
+    assert_eq!(bench.backend.fail_over(), FailOver::Asked);
+    bench.told();
+    assert_eq!(monitor.command().0, "x-colo-lost-heartbeat");
+    // Unanswered, it is said to the next connection.
+    drop(monitor);
+    bench.told();
+    let mut monitor = bench.ready();
+    assert_eq!(monitor.command().0, "x-colo-lost-heartbeat");
+    monitor.say(r#"{"error": {"class": "GenericError", "desc": "no"}}"#);
+    let told = bench.told();
+    assert_eq!(told, [BackendEvent::Alarm("QEMU does not go on without the secondary: no".to_owned())]);
+    assert!(monitor.silent());
 }
 
 #[test]

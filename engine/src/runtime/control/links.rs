@@ -32,6 +32,9 @@ impl Control {
                 counters.refused += u64::from(matches!(event, LinkEvent::Refused { .. }));
                 std::mem::replace(&mut counters.up[place], up)
             };
+            if up && role == PortRole::Out {
+                self.backend.output_is_up();
+            }
             if up != was_up {
                 self.heed_change(role, if up { LinkState::Up } else { LinkState::Down }, now);
             }

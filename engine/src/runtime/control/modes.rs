@@ -7,7 +7,7 @@ use std::time::Duration;
 use pmd_tap::Nanos;
 
 use super::{Committed, Control, Phase};
-use crate::checkpoint::LifecycleSettings;
+use crate::checkpoint::{FailOver, LifecycleSettings};
 use crate::config::{Failover, LossSettings, MODES, OnPrimaryLoss, OnSecondaryLoss};
 use crate::metrics::LinkState;
 use crate::modes::{Conduct, Mode, ModeSettings, Next, Switch};
@@ -192,7 +192,7 @@ impl Control {
             OnSecondaryLoss::Pass => {
                 self.give_up_secondary(why, now);
                 if self.settings.loss.failover == Failover::Primary {
-                    self.backend.fail_over();
+                    self.fail_over();
                 }
             }
             OnSecondaryLoss::Hold => {
@@ -200,6 +200,17 @@ impl Control {
                     "the secondary is lost: {why}; the primary's frames wait for it (on_secondary_loss = \"hold\")"
                 );
             }
+        }
+    }
+
+    /// Tells the primary's VM to go on alone.
+    fn fail_over(&mut self) {
+        match self.backend.fail_over() {
+            FailOver::Asked => tracing::warn!("the primary's VM is told to go on alone"),
+            FailOver::Waits => {
+                tracing::warn!("the primary's VM will be told to go on alone when its monitor is there")
+            }
+            FailOver::Nothing => tracing::warn!("nobody can be told that the primary goes on alone"),
         }
     }
 
