@@ -2,17 +2,23 @@
 //! about time; its limits only end what hangs.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
+use super::initramfs::page;
 use crate::netns::Namespace;
 
 /// The guest's address; its first process sets it.
 const GUEST: [u8; 4] = [10, 77, 0, 2];
 /// Two guests without KVM on a loaded machine, and a checkpoint in the middle.
 const LIMIT: Duration = Duration::from_mins(1);
+/// A block of a [`Stream`].
+const BLOCK_BYTES: u64 = 512;
+/// Blocks that are under way at a time: enough that none of the ends ever waits for a single answer.
+const BLOCKS_UNDER_WAY: u64 = 32;
 
 /// Makes connections from within a namespace.
 #[derive(Clone, Copy)]
@@ -73,6 +79,11 @@ impl<'pair> Client<'pair> {
         Ok(latencies)
     }
 
+    /// Opens a connection for a steady stream of blocks.
+    pub fn stream(self) -> Result<Stream> {
+        Ok(Stream { connection: self.connect(7)?, came: AtomicU64::new(0), over: AtomicBool::new(false) })
+    }
+
     /// Opens a connection to the guest's echo service.
     pub fn echo(self) -> Result<Echo> {
         Ok(Echo { stream: BufReader::new(self.connect(7)?) })
@@ -93,6 +104,90 @@ impl Echo {
         ensure!(answer.strip_suffix('\n') == Some(line), "{line:?} came back as {answer:?}");
         Ok(())
     }
+}
+
+/// A connection to the echo service with several blocks under way, each unlike any other.
+pub struct Stream {
+    connection: TcpStream,
+    /// Blocks that have come back.
+    came: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Stream {
+    /// Sends blocks until [`end`](Self::end), and checks each byte that comes back; returns what was seen.
+    ///
+    /// # Errors
+    /// The first byte that is wrong, a connection that ends, or one that stands still for a minute.
+    pub fn run(&self) -> Result<Streamed> {
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| self.send());
+            let received = self.receive();
+            self.end();
+            let sent = sender.join().map_err(|_| anyhow!("the sending thread panicked"))??;
+            let streamed = received?;
+            ensure!(streamed.blocks == sent, "{sent} blocks went, {} came back", streamed.blocks);
+            Ok(streamed)
+        })
+    }
+
+    /// No more blocks are sent; those under way still come back.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Blocks that have come back.
+    pub fn came(&self) -> u64 {
+        self.came.load(Ordering::Relaxed)
+    }
+
+    fn send(&self) -> Result<u64> {
+        let mut sent = 0;
+        while !self.over.load(Ordering::Relaxed) {
+            if sent < self.came() + BLOCKS_UNDER_WAY {
+                (&self.connection).write_all(&block(sent)).with_context(|| format!("block {sent}"))?;
+                sent += 1;
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.connection.shutdown(Shutdown::Write)?;
+        Ok(sent)
+    }
+
+    fn receive(&self) -> Result<Streamed> {
+        let (mut blocks, mut last, mut longest_gap) = (0, Instant::now(), Duration::ZERO);
+        loop {
+            let mut answer = Vec::new();
+            let read = (&self.connection).take(BLOCK_BYTES).read_to_end(&mut answer);
+            read.with_context(|| format!("block {blocks}: {} bytes came", answer.len()))?;
+            if answer.is_empty() {
+                return Ok(Streamed { blocks, longest_gap });
+            }
+            let expected = block(blocks);
+            let wrong = answer.iter().zip(&expected).position(|(a, b)| a != b);
+            ensure!(wrong.is_none(), "block {blocks}: byte {wrong:?} is wrong");
+            ensure!(answer.len() == expected.len(), "block {blocks} ends after {} bytes", answer.len());
+            longest_gap = longest_gap.max(last.elapsed());
+            last = Instant::now();
+            blocks += 1;
+            self.came.store(blocks, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What became of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streamed {
+    /// Blocks that went and came back.
+    pub blocks: u64,
+    /// The longest time without one.
+    pub longest_gap: Duration,
+}
+
+/// Content of a block, from its number.
+fn block(number: u64) -> Vec<u8> {
+    page(number, usize::try_from(BLOCK_BYTES).unwrap_or_default())
 }
 
 /// How long each request took, ascending.

@@ -2,10 +2,10 @@
 //! test's process however that ends: each QEMU is killed when its parent goes.
 //!
 //! ```text
-//! client -- tapP -- primary --> filter-mirror ------------------------> secondary
-//!              ^       |                                                    |
-//!              |       +--> redire1 --> pri --> colo <-- sec <-- f2 <-- filter-rewriter
-//!              +-- redire0 <-- out <-----------------+
+//! client -- br0 -- tapP -- primary --> filter-mirror ------------------------> secondary
+//!                    ^       |                                                    |
+//!                    |       +--> redire1 --> pri --> colo <-- sec <-- f2 <-- filter-rewriter
+//!                    +-- redire0 <-- out <-----------------+
 //! ```
 
 use std::ffi::OsString;
@@ -45,25 +45,38 @@ const PAIRS: u32 = 3;
 /// What a guest's kernel says at its end; docs/TESTING.md says what is known of it.
 const PANIC: &str = "Kernel panic";
 
-/// The network of the namespace: the primary's TAP device is the client's own interface.
-const NETWORK: [&str; 7] = [
+/// The network of the namespace: a bridge with the client's address, and the primary's TAP device on it.
+const NETWORK: [&str; 10] = [
     "link set lo up",
+    "link add br0 type bridge",
     "tuntap add tapP mode tap",
     "tuntap add tapS mode tap",
-    "addr add 10.77.0.1/24 dev tapP",
+    "link set tapP master br0",
+    "addr add 10.77.0.1/24 dev br0",
+    "link set br0 up",
     "link set tapP up",
     "link set tapS up",
-    "neigh add 10.77.0.2 lladdr 52:54:00:77:00:02 dev tapP",
+    "neigh add 10.77.0.2 lladdr 52:54:00:77:00:02 dev br0",
 ];
 
 /// A pair in COLO.
 pub struct Guests {
     metrics: SocketAddr,
-    /// The test's own connection to the primary's monitor; `colo` has another.
-    primary: Monitor,
+    /// The test's own connections to the monitors; `colo` has others.
+    monitors: Monitors,
+    /// More arguments of `colo compare`.
+    settings: Vec<String>,
     processes: Processes,
     // Goes last: the sockets and logs are in it.
     stage: Stage,
+}
+
+/// Of both QEMUs, and what is said to them when the other is lost.
+struct Monitors {
+    primary: Monitor,
+    primary_wiring: Wiring,
+    secondary: Monitor,
+    secondary_wiring: Wiring,
 }
 
 /// Where it all happens.
@@ -143,7 +156,50 @@ impl Guests {
 
     /// The same, and the primary's monitor at the same time.
     pub fn client_and_monitor(&mut self) -> (Client<'_>, &mut Monitor) {
-        (Client::new(&self.stage.namespace), &mut self.primary)
+        (Client::new(&self.stage.namespace), &mut self.monitors.primary)
+    }
+
+    /// Ends `colo` by a signal, waits, and starts another with the same arguments. Everything goes on meanwhile.
+    pub fn restart_colo(&mut self, signal: Signal, pause: Duration) -> Result<()> {
+        let colo = self.processes.colo.take().context("colo runs")?;
+        colo.signal(signal)?;
+        colo.finish(END_LIMIT).context("after the signal")?;
+        std::thread::sleep(pause);
+        let settings: Vec<_> = self.settings.iter().map(String::as_str).collect();
+        self.processes.colo = Some(self.stage.colo(self.metrics, &settings)?);
+        Ok(())
+    }
+
+    /// Waits for a line of `colo`'s log.
+    pub fn wait_for_log(&self, needle: &str) -> Result<String> {
+        let colo = self.processes.colo.as_ref().context("colo runs")?;
+        colo.wait_for_log(needle, STEP_LIMIT)
+    }
+
+    /// Kills one QEMU.
+    pub fn kill(&mut self, node: Node) -> Result<()> {
+        let mut child = self.processes.qemus.remove(match node {
+            Node::Primary => 0,
+            Node::Secondary => self.processes.qemus.len() - 1,
+        });
+        let killed = child.kill();
+        child.wait()?;
+        Ok(killed?)
+    }
+
+    /// What an operator does on the node that is left: its monitor's commands, and its TAP device onto the bridge.
+    pub fn fail_over_to(&mut self, node: Node) -> Result<()> {
+        let monitors = &mut self.monitors;
+        match node {
+            Node::Primary => {
+                monitors.primary.ask_all(&monitors.primary_wiring.failover)?;
+                monitors.primary.ask_all(&monitors.primary_wiring.detach)
+            }
+            Node::Secondary => {
+                monitors.secondary.ask_all(&monitors.secondary_wiring.failover)?;
+                self.stage.namespace.ip("link set tapS master br0")
+            }
+        }
     }
 
     /// A sum over a metric of `colo`.
@@ -154,7 +210,10 @@ impl Guests {
     fn boot(stage: Stage, settings: &[&str]) -> Result<Self> {
         let mut processes = Processes::default();
         match stage.start(&mut processes, settings) {
-            Ok((primary, metrics)) => Ok(Self { metrics, primary, processes, stage }),
+            Ok((monitors, metrics)) => {
+                let settings = settings.iter().map(|&word| word.to_owned()).collect();
+                Ok(Self { metrics, monitors, settings, processes, stage })
+            }
             Err(error) => {
                 Err(stage.explain(&error.context("the pair did not come up"), processes.colo.as_ref()))
             }
@@ -182,16 +241,15 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Everything up to COLO; returns the primary's monitor and where `colo` serves its metrics.
-    fn start(&self, processes: &mut Processes, settings: &[&str]) -> Result<(Monitor, SocketAddr)> {
-        let [wired_primary, wired_secondary] = [Node::Primary, Node::Secondary].map(|node| self.wiring(node));
-        let (wired_primary, wired_secondary) = (wired_primary?, wired_secondary?);
-        processes.qemus.push(self.qemu(Node::Primary, &wired_primary)?);
+    /// Everything up to COLO; returns the monitors and where `colo` serves its metrics.
+    fn start(&self, processes: &mut Processes, settings: &[&str]) -> Result<(Monitors, SocketAddr)> {
+        let (primary_wiring, secondary_wiring) = (self.wiring(Node::Primary)?, self.wiring(Node::Secondary)?);
+        processes.qemus.push(self.qemu(Node::Primary, &primary_wiring)?);
         let mut primary = self.monitor(processes, Node::Primary)?;
         primary.ask("migrate-set-parameters", &json!({ "x-checkpoint-delay": OWN_CHECKPOINTS }))?;
         let metrics = free_tcp_address()?;
         processes.colo = Some(self.colo(metrics, settings)?);
-        processes.qemus.push(self.qemu(Node::Secondary, &wired_secondary)?);
+        processes.qemus.push(self.qemu(Node::Secondary, &secondary_wiring)?);
         let mut secondary = self.monitor(processes, Node::Secondary)?;
 
         processes.until("the guest", BOOT_LIMIT, || {
@@ -201,8 +259,8 @@ impl Stage {
         })?;
         let colo = processes.colo.as_ref().context("colo was started")?;
         colo.wait_for_log("the secondary's monitor is up", STEP_LIMIT)?;
-        secondary.ask_all(&wired_secondary.start)?;
-        primary.ask_all(&wired_primary.start)?;
+        secondary.ask_all(&secondary_wiring.start)?;
+        primary.ask_all(&primary_wiring.start)?;
         processes.until("COLO", STEP_LIMIT, || {
             let found = primary.ask("query-migrate", &json!({}))?;
             ensure!(found["status"] == "colo", "the migration is {found}");
@@ -216,7 +274,7 @@ impl Stage {
             ensure!(seen > 0, "none was seen");
             Ok(())
         })?;
-        Ok((primary, metrics))
+        Ok((Monitors { primary, primary_wiring, secondary, secondary_wiring }, metrics))
     }
 
     fn monitor(&self, processes: &mut Processes, node: Node) -> Result<Monitor> {

@@ -9,6 +9,6 @@ pub mod monitor;
 pub mod shim;
 pub mod wiring;
 
-pub use client::{Client, Latencies};
+pub use client::{Client, Latencies, Stream, Streamed};
 pub use guests::Guests;
 pub use wiring::Node;
