@@ -67,7 +67,8 @@ fn through(guests: &mut Guests, harm: impl FnOnce(&mut Guests) -> Result<()>) ->
 }
 
 fn told(what: &str, streamed: Streamed) {
-    println!("{what}: {} blocks, all right; longest gap {:.0?}", streamed.blocks, streamed.longest_gap);
+    let gap = streamed.longest_gap.as_millis();
+    println!("{what}: {} blocks, all right; longest gap {gap} ms", streamed.blocks);
 }
 
 fn restarted(signal: Signal, name: &str) -> Result<()> {

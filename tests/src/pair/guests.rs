@@ -303,7 +303,7 @@ impl Stage {
         [
             format!("--primary-in={primary}"),
             format!("--out={out}"),
-            format!("--secondary-in={secondary},listen"),
+            format!("--secondary-in={secondary}"),
             format!("--checkpoint=qmp:{primary_monitor},secondary={secondary_monitor}"),
         ]
     }
