@@ -116,7 +116,7 @@ impl Args {
             engine_host: word("engine-host", &self.engine_host)?,
             card: self.card()?,
         };
-        pair.check()?;
+        pair.check(self.node)?;
         Ok(pair)
     }
 

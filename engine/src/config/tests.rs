@@ -371,6 +371,26 @@ fn json_has_every_key() {
     assert_eq!(json["class.arp"], "pass");
 }
 
+#[test]
+fn the_filter_to_build_again_stands_behind_the_monitors() {
+    for (text, rebuild) in [
+        ("qmp:unix:/p", Rebuild::Auto),
+        ("qmp:unix:/p,secondary=unix:/s,rebuild=auto", Rebuild::Auto),
+        ("qmp:unix:/p,secondary=unix:/s,rebuild=off", Rebuild::Off),
+        ("qmp:unix:/p,listen,rebuild=redire0", Rebuild::Named("redire0".to_owned())),
+    ] {
+        let settings = set(&[&format!("checkpoint={text}")]).unwrap();
+        round_trip(&settings, Purpose::Compare);
+        let CheckpointBackend::Qmp(monitors) = settings.checkpoint.backend else { panic!("{text}") };
+        assert_eq!(monitors.rebuild, rebuild, "{text}");
+    }
+    for text in ["qmp:unix:/p,rebuild=", "qmp:unix:/p,rebuild=x,secondary=unix:/s", "qmp:unix:/p,rebuild=a b"]
+    {
+        let told = set(&[&format!("checkpoint={text}")]).unwrap_err().to_string();
+        assert!(told.contains("behind rebuild=, which is neither auto, off nor a filter's name"), "{told}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 

@@ -77,7 +77,20 @@ impl fmt::Display for QmpCommand {
 
 impl Pair {
     /// What no single option can tell.
-    pub(super) fn check(&self) -> Result<(), UsageError> {
+    pub(super) fn check(&self, node: Node) -> Result<(), UsageError> {
+        // Where this node connects, "all addresses" is no place.
+        let connects_to = match node {
+            Node::Primary => ("migration", &self.migration, "secondary"),
+            Node::Secondary => ("mirror", &self.mirror, "primary"),
+        };
+        let (flag, settings, whose) = connects_to;
+        if matches!(&settings.endpoint, Endpoint::Tcp { host, .. } if is_any(host)) {
+            return Err(UsageError(format!(
+                "--{flag} is {}, where the {whose}'s QEMU can listen but nobody can connect to; for this node write the \
+                 name of the {whose}'s machine",
+                settings.endpoint
+            )));
+        }
         let ports = [&self.primary_in, &self.secondary_in, &self.out];
         let with_header = ports.iter().filter(|port| port.framing == Framing::VnetHeader).count();
         if with_header != 0 && with_header != ports.len() {
@@ -193,8 +206,7 @@ impl Pair {
 
     /// The host for somebody who connects: "all addresses" is none.
     fn reached<'host>(&'host self, host: &'host str, role: Role) -> &'host str {
-        let is_any = ["0.0.0.0", "::"].contains(&host);
-        if role == Role::Connect && is_any { &self.engine_host } else { host }
+        if role == Role::Connect && is_any(host) { &self.engine_host } else { host }
     }
 
     /// What starts COLO.
@@ -235,6 +247,11 @@ fn removal(objects: &[&str], chardevs: &[&str]) -> Vec<QmpCommand> {
     let command = |name| move |id: &&str| QmpCommand::with(name, json!({ "id": id }));
     let objects = objects.iter().map(command("object-del"));
     objects.chain(chardevs.iter().map(command("chardev-remove"))).collect()
+}
+
+/// Whether it stands for all addresses of a machine.
+fn is_any(host: &str) -> bool {
+    ["0.0.0.0", "::"].contains(&host)
 }
 
 /// QEMU's end of a connection of the engine's.

@@ -150,6 +150,7 @@ fn a_pair_that_cannot_work_is_refused_in_a_sentence() {
             format!("{SOCKETS} --mirror unix:/m,listen"),
             "--mirror unix:/m,listen has an option, but takes none",
         ),
+        (format!("{SOCKETS} --migration tcp:0.0.0.0:9"), "write the name of the secondary's machine"),
         (format!("{SOCKETS} --migration /m"), "--migration /m has no known kind in front"),
         (format!("{SOCKETS} --monitor unix:/run/colo/p.qmp"), "and so has --monitor; give each its own"),
         (
@@ -166,6 +167,15 @@ fn a_pair_that_cannot_work_is_refused_in_a_sentence() {
         let told = refusal("primary", &rest);
         assert!(told.contains(said), "{told}");
     }
+}
+
+#[test]
+fn all_addresses_are_for_who_listens() {
+    let mirror = format!("{SOCKETS} --mirror tcp:0.0.0.0:9003");
+    assert!(arguments("primary", &mirror).join(" ").contains("id=mirror0,host=0.0.0.0,port=9003,server=on"));
+    assert!(refusal("secondary", &mirror).contains("write the name of the primary's machine"));
+    let migration = format!("{SOCKETS} --migration tcp:[::]:9006");
+    assert!(arguments("secondary", &migration).ends_with(&["tcp:[::]:9006".to_owned()]));
 }
 
 #[test]
