@@ -20,7 +20,7 @@ pub enum BackendEvent {
     /// the engine had taken the boundary. The text says which, for people.
     Abandoned(String),
     /// The VM of a side has left COLO: no checkpoint is taken of this pair any more.
-    Exited(Side),
+    Exited(Side, ExitReason),
     /// For people: a link to the back end came up, or something is being tried.
     Note(String),
     /// For people who should do something: the link to the back end is lost, or it breaks the protocol.
@@ -36,6 +36,15 @@ pub enum FailOver {
     Waits,
     /// Nothing: this back end has nobody to tell.
     Nothing,
+}
+
+/// Why a VM left COLO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It was told to: its side goes on alone.
+    Request,
+    /// It has lost the other side; who goes on is yet to be decided.
+    Error,
 }
 
 /// The link to a back end.

@@ -7,7 +7,7 @@ mod none;
 mod notify;
 mod qmp;
 
-pub use backend::{Backend, BackendEvent, BackendLink, FailOver};
+pub use backend::{Backend, BackendEvent, BackendLink, ExitReason, FailOver};
 pub use exec::ExecBackend;
 pub use lifecycle::{Lifecycle, LifecycleSettings, Request};
 pub use none::NoBackend;

@@ -23,9 +23,10 @@ use std::time::{Duration, SystemTime};
 use pmd_tap::{ChardevSettings, Endpoint, Nanos, PortError};
 use serde_json::{Value, json};
 
-use super::{Backend, BackendEvent, BackendLink, FailOver, Request};
+use super::{Backend, BackendEvent, BackendLink, ExitReason, FailOver, Request};
 use crate::config::QmpAddresses;
 use crate::metrics::LinkState;
+use crate::side::Side;
 use monitor::{Monitor, Said};
 use rebuild::{Command, Next, Rebuilder};
 
@@ -157,7 +158,9 @@ impl QmpBackend {
                 Said::Lost(reason) => {
                     self.tell(BackendEvent::Alarm(format!("the secondary's monitor is gone: {reason}")));
                 }
-                Said::Event { name, data, .. } if name == "COLO_EXIT" => self.heed_exit("secondary", &data),
+                Said::Event { name, data, .. } if name == "COLO_EXIT" => {
+                    self.heed_exit(Side::Secondary, &data)
+                }
                 Said::Event { name, at, .. } if name == "STOP" => self.secondary_stopped = at,
                 Said::Event { .. } | Said::Answer(_) => {}
             }
@@ -246,19 +249,21 @@ impl QmpBackend {
                 self.judge();
             }
             ("COLO_EXIT", _) => {
-                self.heed_exit("primary", data);
                 self.give_up("QEMU left COLO during a checkpoint");
+                self.heed_exit(Side::Primary, data);
             }
             _ => {}
         }
     }
 
-    fn heed_exit(&mut self, whose: &str, data: &Value) {
+    fn heed_exit(&mut self, whose: Side, data: &Value) {
         let word = |name| data.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
         let (mode, reason) = (word("mode"), word("reason"));
         self.tell(BackendEvent::Alarm(format!(
             "the {whose}'s QEMU left COLO (mode {mode}, reason {reason}): no checkpoint is taken any more"
         )));
+        let why = if reason == "request" { ExitReason::Request } else { ExitReason::Error };
+        self.tell(BackendEvent::Exited(whose, why));
     }
 
     fn answered(&mut self, answer: Result<Value, String>) {

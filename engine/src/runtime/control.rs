@@ -324,8 +324,8 @@ impl Control {
                     }
                     continue;
                 }
-                (BackendEvent::Exited(side), _) => {
-                    self.heed_exit(side, now);
+                (BackendEvent::Exited(side, why), _) => {
+                    self.heed_exit(side, why, now);
                     continue;
                 }
                 (BackendEvent::Paused, Phase::Idle) => {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use colo_engine::checkpoint::BackendEvent;
+use colo_engine::checkpoint::{BackendEvent, ExitReason};
 use colo_engine::config::{OnPrimaryLoss, OnSecondaryLoss, RunMode, Settings};
 use colo_engine::modes::{Conduct, Mode};
 use colo_engine::side::Side;
@@ -206,7 +206,10 @@ fn by_default_a_lost_secondary_holds_everything_until_the_operator_or_qemu_says_
         if by_operator {
             set(&live, &settings, Mode::Off, Conduct::Pass)?;
         } else {
-            live.checkpointer.say([BackendEvent::Exited(Side::Primary)]);
+            // That it has lost the secondary decides nothing.
+            live.checkpointer.tell([BackendEvent::Exited(Side::Primary, ExitReason::Error)])?;
+            live.out.stays_quiet()?;
+            live.checkpointer.say([BackendEvent::Exited(Side::Primary, ExitReason::Request)]);
         }
         assert!(sorted(live.out.receive(held.len())?) == held, "by operator: {by_operator}");
         Books::at_the_end(live.engine.stop())?;
@@ -243,7 +246,7 @@ fn without_a_primary_nothing_leaves_and_the_engine_ends_if_that_is_wanted() -> R
             if by_link {
                 live.primary = Peer::new(UnixStream::pair()?.0)?;
             } else {
-                live.checkpointer.say([BackendEvent::Exited(Side::Secondary)]);
+                live.checkpointer.say([BackendEvent::Exited(Side::Secondary, ExitReason::Error)]);
             }
             if on_primary == OnPrimaryLoss::Exit {
                 until("the engine wants to end", LIMIT, || {

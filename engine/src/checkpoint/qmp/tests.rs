@@ -288,8 +288,9 @@ fn the_end_of_colo_is_told_and_ends_the_checkpoint() {
     );
     let told = bench.told();
     let alarm = "the primary's QEMU left COLO (mode primary, reason error): no checkpoint is taken any more";
-    assert_eq!(told[0], BackendEvent::Alarm(alarm.to_owned()));
-    assert!(abandoned(&told[1..], "left COLO"), "{told:?}");
+    assert!(abandoned(&told[..1], "left COLO"), "{told:?}");
+    let exited = BackendEvent::Exited(Side::Primary, ExitReason::Error);
+    assert_eq!(told[1..], [BackendEvent::Alarm(alarm.to_owned()), exited]);
 }
 
 #[test]
@@ -304,11 +305,12 @@ fn the_secondarys_monitor_is_heard() {
     let mut secondary = listener.accept().unwrap().0;
     writeln!(secondary, "{GREETING}\n{{\"return\": {{}}}}").unwrap();
     bench.told();
-    let exit = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "COLO_EXIT", "data": {"mode": "secondary", "reason": "error"}}"#;
+    let exit = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "COLO_EXIT", "data": {"mode": "secondary", "reason": "request"}}"#;
     writeln!(secondary, "{exit}").unwrap();
     let told = bench.told();
     assert!(
-        matches!(&told[..], [BackendEvent::Alarm(text)] if text.starts_with("the secondary's QEMU left COLO")),
+        matches!(&told[..], [BackendEvent::Alarm(text), BackendEvent::Exited(Side::Secondary, ExitReason::Request)]
+            if text.starts_with("the secondary's QEMU left COLO")),
         "{told:?}"
     );
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pmd_tap::Nanos;
 
 use super::{Committed, Control, Phase};
-use crate::checkpoint::{FailOver, LifecycleSettings};
+use crate::checkpoint::{ExitReason, FailOver, LifecycleSettings};
 use crate::config::{Failover, LossSettings, MODES, OnPrimaryLoss, OnSecondaryLoss};
 use crate::metrics::LinkState;
 use crate::modes::{Conduct, Mode, ModeSettings, Next, Switch};
@@ -158,12 +158,17 @@ impl Control {
     }
 
     /// The back end says that a side's VM has left COLO: nobody takes checkpoints of this pair any more.
-    pub(super) fn heed_exit(&mut self, side: Side, now: Nanos) {
-        match side {
-            // The primary goes on alone: whatever was to be done without a secondary, waiting has no end.
-            Side::Primary => self.give_up_secondary("the primary's VM left COLO", now),
-            // The secondary goes on alone: what the primary still has must not leave.
-            Side::Secondary => self.lose_primary("the secondary's VM left COLO"),
+    pub(super) fn heed_exit(&mut self, side: Side, why: ExitReason, now: Nanos) {
+        match (side, why) {
+            // It goes on alone: whatever was to be done without a secondary, waiting has no end.
+            (Side::Primary, ExitReason::Request) => {
+                self.give_up_secondary("the primary's VM was told to go on alone", now);
+            }
+            (Side::Primary, ExitReason::Error) => {
+                self.lose_secondary("the primary's VM has lost it and left COLO", now);
+            }
+            // What the primary still has must not leave: the secondary goes on without it, or is about to.
+            (Side::Secondary, _) => self.lose_primary("the secondary's VM left COLO"),
         }
     }
 
