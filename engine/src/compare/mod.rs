@@ -14,6 +14,7 @@ mod resets;
 mod ruling;
 mod scene;
 mod session;
+mod settings;
 mod stream;
 mod syn;
 mod tcp;
@@ -28,12 +29,12 @@ use pmd_tap::{Frame, Nanos};
 use crate::digests::Digests;
 use crate::flow::{FlowHasher, FlowKey};
 use crate::held::{Content, Held, HeldFrames, HeldId, Placed, Queue};
-use crate::modes::{Quarantine, QuarantineSettings};
+use crate::modes::Quarantine;
 use crate::policy::{Action, RuleIndex, Ruling};
 use crate::side::{BySide, Side};
 use crate::spans::Spans;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink, WaitsFor};
-use crate::wire::{Packet, Tunnels};
+use crate::wire::Packet;
 use crate::witness::Witness;
 
 use datagram::DatagramState;
@@ -44,69 +45,9 @@ pub use masking::MaskDesk;
 #[cfg(test)]
 pub(crate) use ordinary::short_way;
 use scene::Seen;
+pub use settings::{AckPolicy, CompareSettings, SecondarySequence};
 use tcp::TcpState;
 pub(crate) use window::Clamp;
-
-/// Whose acknowledgment limits the primary's (comparison rule 3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AckPolicy {
-    /// A client byte is acknowledged only when both guests have it.
-    #[default]
-    Both,
-    /// The primary's own acknowledgment is enough: the reading of a 2016 mail, `max_ack = MAX(primary, secondary)`.
-    Any,
-}
-
-/// In which sequence space the secondary's TCP segments come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SecondarySequence {
-    /// Found out for each connection.
-    #[default]
-    Auto,
-    /// The primary's: a rewriter in front translates everything after the SYN.
-    Translated,
-    /// Its own.
-    Raw,
-}
-
-/// What the comparison goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompareSettings {
-    /// How long a frame may wait for its partner.
-    pub compare_timeout: Duration,
-    /// How long the oldest datagrams of both sides may differ before that is a mismatch.
-    pub reorder_grace: Duration,
-    /// How long a pure ACK with a window beyond the secondary's waits for it.
-    pub window_grace: Duration,
-    /// Rule 3.
-    pub ack_policy: AckPolicy,
-    /// Sequence space of the secondary.
-    pub secondary_sequence: SecondarySequence,
-    /// Most frames held per flow and side.
-    pub max_queue_size: u32,
-    /// Header fields that do not count.
-    pub ignored: IgnoredFields,
-    /// What a packet in a tunnel is. Who receives asks for it, not who compares.
-    pub tunnels: Tunnels,
-    /// When a flow that keeps differing is put aside; `None`: never.
-    pub quarantine: Option<QuarantineSettings>,
-}
-
-impl Default for CompareSettings {
-    fn default() -> Self {
-        Self {
-            compare_timeout: Duration::from_millis(400),
-            reorder_grace: Duration::from_millis(20),
-            window_grace: Duration::from_millis(20),
-            ack_policy: AckPolicy::default(),
-            secondary_sequence: SecondarySequence::default(),
-            max_queue_size: 1024,
-            ignored: IgnoredFields::NONE,
-            tunnels: Tunnels::default(),
-            quarantine: None,
-        }
-    }
-}
 
 /// The fixed memory of one shard's comparison, shared by its connections.
 #[derive(Debug)]
