@@ -55,13 +55,13 @@ fn rows(rows: &[(&str, usize)]) -> Vec<(String, usize)> {
 
 /// The n-th four bytes of the stream.
 fn same(n: u64) -> Packet {
-    let position = 4 * i64::try_from(n).unwrap();
+    let position = 4 * i64::try_from(n).expect("few");
     seg(position..position + 4)
 }
 
 /// The same four, the first of them another.
 fn other(n: u64) -> Packet {
-    let position = 4 * i64::try_from(n).unwrap();
+    let position = 4 * i64::try_from(n).expect("few");
     same(n).with_byte(position, content(0, position) ^ 1)
 }
 
@@ -127,7 +127,7 @@ fn hybrid_goes_passive_under_random_load_and_comes_back_after_it() -> Result<()>
     // Five bad epochs, ten passive ones, a trial of three that fails, twice as many passive ones, and all is well.
     let found = requests(&lines);
     assert_eq!(found, rows(&[("mismatch", 5), ("periodic", 10), ("mismatch", 3), ("periodic", 20)]));
-    let back = *times(&lines, "commit").last().unwrap();
+    let back = *times(&lines, "commit").last().expect("one at least");
     let after: BTreeMap<&str, usize> = lines.iter().filter(|line| line.1 == "release" && line.0 > back).fold(
         BTreeMap::new(),
         |mut counts, line| {

@@ -120,6 +120,23 @@ fn a_connection_survives_the_loss_of_the_secondary() -> Result<()> {
 }
 
 #[test]
+fn the_engine_alone_carries_a_connection_over_the_loss_of_the_secondary() -> Result<()> {
+    let _alone = alone();
+    let settings =
+        ["--set", "max_checkpoint_interval=2000", "--set", "on_secondary_loss=pass", "--failover", "primary"];
+    let ((), finished) = Guests::run(SEED, &settings, |guests| {
+        // Nobody but the engine is told that the secondary is gone.
+        let streamed = through(guests, |guests| guests.kill(Node::Secondary))?;
+        told("secondary killed, and nobody said so", streamed);
+        ensure!(guests.metric("colo_secondary_lost")? == 1, "the engine has not noticed");
+        Ok(())
+    })?;
+    let said = "the primary's VM is told to go on alone";
+    ensure!(finished.stderr.contains(said), "the engine did not tell QEMU: {}", finished.stderr);
+    Ok(())
+}
+
+#[test]
 fn a_connection_survives_the_loss_of_the_primary() -> Result<()> {
     let _alone = alone();
     Guests::run(SEED, &["--set", "max_checkpoint_interval=2000"], |guests| {

@@ -159,7 +159,7 @@ impl QmpBackend {
                     self.tell(BackendEvent::Alarm(format!("the secondary's monitor is gone: {reason}")));
                 }
                 Said::Event { name, data, .. } if name == "COLO_EXIT" => {
-                    self.heed_exit(Side::Secondary, &data)
+                    self.heed_exit(Side::Secondary, &data);
                 }
                 Said::Event { name, at, .. } if name == "STOP" => self.secondary_stopped = at,
                 Said::Event { .. } | Said::Answer(_) => {}

@@ -41,8 +41,8 @@ pub(super) struct Args {
     /// With --mode hybrid: who chooses; classic as published in 2015 [default: hybrid]
     #[arg(long, value_name = "hybrid|classic")]
     policy: Option<String>,
-    /// When the secondary is lost, tell the primary's QEMU to go on alone; wants on_secondary_loss=pass and
-    /// --checkpoint qmp:... [default: none]
+    /// When the secondary is lost, tell the primary's QEMU to go on alone; wants `on_secondary_loss=pass`
+    /// and --checkpoint qmp:... [default: none]
     #[arg(long, value_name = "none|primary")]
     failover: Option<String>,
     /// Longest wait of a frame for its partner before a checkpoint is asked for [default: 400]

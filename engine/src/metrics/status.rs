@@ -110,8 +110,8 @@ fn modes(modes: &ModesSnapshot) -> Value {
         .iter()
         .map(|(at, to, why)| json!({ "uptime_seconds": at.as_secs_f64(), "mode": to.label(), "why": why }));
     json!({
-        "set": word(&MODES, set.mode),
-        "policy": word(&POLICIES, set.policy),
+        "set": word(&MODES, &set.mode),
+        "policy": word(&POLICIES, &set.policy),
         "passive_limit_ms": ms(set.passive_limit),
         "passive_leave_limit_ms": ms(set.passive_leave_limit),
         "passive_count": set.passive_count,
@@ -126,8 +126,8 @@ fn modes(modes: &ModesSnapshot) -> Value {
     })
 }
 
-fn word<T: PartialEq>(words: &[(&'static str, T)], meaning: T) -> &'static str {
-    words.iter().find(|(_, of)| *of == meaning).map_or("", |(word, _)| word)
+fn word<T: PartialEq>(words: &[(&'static str, T)], meaning: &T) -> &'static str {
+    words.iter().find(|(_, of)| of == meaning).map_or("", |(word, _)| word)
 }
 
 fn side(side: &SideSnapshot) -> Value {

@@ -213,7 +213,7 @@ impl Control {
         match self.backend.fail_over() {
             FailOver::Asked => tracing::warn!("the primary's VM is told to go on alone"),
             FailOver::Waits => {
-                tracing::warn!("the primary's VM will be told to go on alone when its monitor is there")
+                tracing::warn!("the primary's VM will be told to go on alone when its monitor is there");
             }
             FailOver::Nothing => tracing::warn!("nobody can be told that the primary goes on alone"),
         }
