@@ -174,11 +174,7 @@ impl Engine {
     /// Puts other modes, another pace of checkpoints and another answer to losses in force. Holding and passing begin at
     /// once, comparing with the next commit.
     pub fn order(&self, settings: &Settings) {
-        self.shared.order(Orders {
-            modes: settings.modes,
-            lifecycle: lifecycle_settings(settings),
-            loss: settings.loss,
-        });
+        self.shared.order(orders(settings));
     }
 
     /// Whether the primary is lost and the engine is to end for that.
@@ -236,6 +232,11 @@ fn pins(cores: &[usize]) -> Vec<core_affinity::CoreId> {
         return available;
     }
     cores.iter().map(|&id| core_affinity::CoreId { id }).collect()
+}
+
+/// What of the settings can be changed while it runs.
+fn orders(settings: &Settings) -> Orders {
+    Orders { modes: settings.modes, lifecycle: lifecycle_settings(settings), loss: settings.loss }
 }
 
 /// Who works on what.

@@ -12,7 +12,7 @@ use super::control::{Control, ControlCounters, ControlSettings, Silence};
 use super::core::{Core, Env, Found};
 use super::rings::Rings;
 use super::shared::Shared;
-use super::{EngineError, EnginePorts, Parts, build_cores, plan};
+use super::{EngineError, EnginePorts, Parts, build_cores, orders, plan};
 use crate::checkpoint::{Backend, Lifecycle};
 use crate::config::Settings;
 use crate::flow::FlowHasher;
@@ -119,6 +119,11 @@ impl SteppedEngine {
     /// One round of the control thread.
     pub fn control_step(&mut self) {
         self.control.turn(self.now);
+    }
+
+    /// Puts other modes in force, as [`Engine::order`](super::Engine::order) does.
+    pub fn order(&self, settings: &Settings) {
+        self.shared.order(orders(settings));
     }
 
     /// What a core counts now. [`Counters::violations`] grows whenever its books do not balance.

@@ -60,6 +60,8 @@ pub struct Plan {
     pub is_calm: bool,
     /// Rounds in a thousand that bring what goes wrong by plan.
     pub plants: u32,
+    /// Rounds in a thousand that bring another mode.
+    pub orders: u32,
 }
 
 impl Plan {
@@ -90,6 +92,8 @@ impl Plan {
         }
         let chance = if weather == Weather::Rough { 60 } else { 0 };
         let plants = if weather == Weather::Rough && draws.percent(60) { draws.between(1, 12) } else { 0 };
+        // Drawn apart, so that the other seeds mean what they have meant before there were modes.
+        let changes_modes = weather == Weather::Rough && Draws::new(seed ^ 0x30de).percent(15);
         let mut inputs =
             BySide { primary: faults(&mut draws, chance), secondary: faults(&mut draws, chance) };
         if settings.limits.max_held_frames < 200 {
@@ -116,6 +120,7 @@ impl Plan {
             is_tight,
             is_calm: weather == Weather::Clear && draws.percent(50),
             plants,
+            orders: if changes_modes { 25 } else { 0 },
         }
     }
 
@@ -143,6 +148,7 @@ fn settings(draws: &mut Draws, weather: Weather, is_tight: bool) -> Settings {
     settings.checkpoint.min_interval = ms(draws.below(30));
     settings.checkpoint.delay = ms(draws.below(4));
     settings.checkpoint.max_interval = (weather == Weather::Rough && draws.percent(20)).then(|| ms(50));
+    settings.modes.passive_interval = ms(30);
     settings.limits.max_held_frames = 224;
     settings.limits.max_connections = 64;
     settings.limits.max_gso_frames = 2;

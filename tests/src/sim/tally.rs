@@ -9,7 +9,7 @@ pub struct Tally {
 }
 
 /// What any thousands of seeds must have reached.
-pub const MUST_BE_REACHED: [&str; 46] = [
+pub const MUST_BE_REACHED: [&str; 48] = [
     "seeds",
     "clear seeds",
     "rough seeds",
@@ -40,6 +40,8 @@ pub const MUST_BE_REACHED: [&str; 46] = [
     "mismatches",
     "checkpoints",
     "checkpoints unasked",
+    "mode colo",
+    "mode passive",
     "checkpoints given up, committed",
     "checkpoints given up, failed",
     "commits repeated",

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use colo_engine::modes::Mode;
 use colo_engine::runtime::{EnginePorts, Epochs, SteppedEngine, SteppedSettings};
 use colo_engine::side::{BySide, Side};
 use pmd_tap::{Fault, FaultCounts, FaultPort, Nanos};
@@ -35,6 +36,8 @@ pub enum Record {
 pub(super) struct World<'a> {
     pub(super) plan: &'a Plan,
     pub(super) draws: Draws,
+    /// For modes alone.
+    orders: Draws,
     pub(super) engine: SteppedEngine,
     pub(super) model: Model<'a>,
     pub(super) guests: BySide<Guest>,
@@ -93,6 +96,7 @@ impl<'a> World<'a> {
         Ok(Self {
             plan,
             draws,
+            orders: Draws::new(plan.seed ^ 0x0de5),
             engine,
             model: Model::new(plan),
             guests,
@@ -131,6 +135,7 @@ impl<'a> World<'a> {
                 self.round()?;
             }
             self.disturb();
+            self.change_mode();
             self.speak();
             self.poll_checkpoint();
             for _ in 0..self.draws.between(1, 4) {
@@ -251,6 +256,21 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The operator wants something else.
+    fn change_mode(&mut self) {
+        if self.plan.orders == 0 || self.orders.below(1_000) >= self.plan.orders {
+            return;
+        }
+        let (mode, name) = [(Mode::Colo, "mode colo"), (Mode::Passive, "mode passive")][self.orders.place(2)];
+        let mut settings = self.plan.settings.clone();
+        settings.modes.mode = mode;
+        self.engine.order(&settings);
+        // Who was not followed is picked up where it goes on.
+        self.model.forgive_gaps();
+        self.tally.add(name, 1);
+        self.note(|| name.to_owned());
+    }
+
     fn plant(&mut self, at: usize, quirk: Quirk, name: &'static str) {
         self.guests.secondary.talks[at].quirk = quirk;
         self.tally.add(name, 1);
@@ -363,7 +383,11 @@ impl<'a> World<'a> {
             self.excused = now;
         }
         let settings = &self.plan.settings;
-        let most = settings.compare.compare_timeout + settings.runtime.timer_tick + SLACK;
+        let mut most = settings.compare.compare_timeout + settings.runtime.timer_tick + SLACK;
+        if self.plan.orders > 0 {
+            // What is held uncompared waits for a periodic checkpoint.
+            most = most.max(settings.modes.passive_interval + settings.checkpoint.min_interval + SLACK);
+        }
         let distance = settings.checkpoint.min_interval + SLACK;
         match self.model.oldest_held() {
             Some(at) if at + most < now && self.excused + distance < now => {
