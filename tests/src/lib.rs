@@ -4,11 +4,13 @@
 
 pub mod case;
 pub mod conversation;
+pub mod document;
 pub mod frame;
 pub mod fuzzing;
 pub mod metrics;
 pub mod netns;
 pub mod pair;
+pub mod peer;
 pub mod process;
 pub mod qemu_link;
 pub mod recording;

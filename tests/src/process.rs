@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,12 +27,9 @@ pub fn colo_binary() -> Result<PathBuf> {
         ensure!(path.is_file(), "COLO_BIN names {}, which is not a file", path.display());
         return Ok(path);
     }
-    // target/<profile>/deps/<test>-<hash>: two up is the profile.
     let test = std::env::current_exe().context("the path of this test's own binary")?;
-    let profile = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .ok_or_else(|| anyhow!("{} lies in no profile directory", test.display()))?;
+    let profile =
+        profile_directory(&test).ok_or_else(|| anyhow!("{} lies in no profile directory", test.display()))?;
     let path = profile.join("colo");
     ensure!(
         path.is_file(),
@@ -40,6 +37,12 @@ pub fn colo_binary() -> Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Cargo's `target/<profile>`, from a test's own binary (`deps/<test>-<hash>` in it) or from a command's (directly in it).
+pub fn profile_directory(binary: &Path) -> Option<&Path> {
+    let folder = binary.parent()?;
+    if folder.ends_with("deps") { folder.parent() } else { Some(folder) }
 }
 
 /// A loopback address nobody listens on at this moment.

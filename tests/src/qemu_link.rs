@@ -278,6 +278,12 @@ impl Link {
         Ok(bytes)
     }
 
+    /// Everything that comes until nothing has come for `quiet`, as bytes.
+    pub fn drain_raw(&mut self, quiet: Duration) -> Result<Vec<u8>> {
+        while matches!(self.fill(Instant::now() + quiet)?, Filled::Some) {}
+        Ok(self.received.split_off(std::mem::take(&mut self.taken)))
+    }
+
     /// Waits until the engine closes the link.
     pub fn expect_closed(&mut self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;

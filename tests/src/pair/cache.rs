@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
+use crate::process::profile_directory;
+
 /// What the folder holds, in words that change when it changes.
 const RECIPE: &str = "qemu-system-x86, vmlinuz, 8139cp.ko, mii.ko, busybox-static: 1\n";
 /// Written last; holds [`RECIPE`].
@@ -89,10 +91,10 @@ impl Cache {
     }
 }
 
-/// Cargo's target directory: that of this test's own binary, `target/<profile>/deps/<test>-<hash>`.
+/// Cargo's target directory: the one this test or command was built in.
 fn target_directory() -> Result<PathBuf> {
     let test = std::env::current_exe().context("the path of this test's own binary")?;
-    let target = test.ancestors().nth(3);
+    let target = profile_directory(&test).and_then(Path::parent);
     Ok(target.ok_or_else(|| anyhow!("{} lies in no target directory", test.display()))?.to_owned())
 }
 

@@ -1,7 +1,7 @@
 //! The pair's client: HTTP requests written by hand, lines that come back, and how long it took. It asserts nothing
 //! about time; its limits only end what hangs.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -45,12 +45,29 @@ impl<'pair> Client<'pair> {
 
     /// Body of a GET; status 200 and the announced length, or an error.
     pub fn get(self, path: &str) -> Result<Vec<u8>> {
+        Ok(self.get_watched(path)?.0)
+    }
+
+    /// The same, and how long the client heard nothing at most, from the first SYN to the last byte.
+    pub fn get_watched(self, path: &str) -> Result<(Vec<u8>, Duration)> {
+        let mut heard = Instant::now();
+        let mut stall = Duration::ZERO;
         let mut stream = self.connect(80)?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
         let mut answer = Vec::new();
-        stream
-            .read_to_end(&mut answer)
-            .with_context(|| format!("GET {path}: {} bytes came", answer.len()))?;
+        let mut chunk = [0; 16 << 10];
+        loop {
+            let read = match stream.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read,
+            };
+            stall = stall.max(heard.elapsed());
+            heard = Instant::now();
+            match read.with_context(|| format!("GET {path}: {} bytes came", answer.len()))? {
+                0 => break,
+                count => answer.extend_from_slice(&chunk[..count]),
+            }
+        }
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
         let body = answer.split_off(end.with_context(|| format!("GET {path}: no head in {answer:?}"))? + 4);
         let head = String::from_utf8_lossy(&answer).to_lowercase();
@@ -58,7 +75,7 @@ impl<'pair> Client<'pair> {
         if let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length:")) {
             ensure!(length.trim().parse() == Ok(body.len()), "GET {path}: {} bytes of {length}", body.len());
         }
-        Ok(body)
+        Ok((body, stall))
     }
 
     /// The same `count` times; each body has to please `check`.
@@ -193,6 +210,14 @@ fn block(number: u64) -> Vec<u8> {
 /// How long each request took, ascending.
 #[derive(Debug, Clone, Default)]
 pub struct Latencies(Vec<Duration>);
+
+impl FromIterator<Duration> for Latencies {
+    fn from_iter<I: IntoIterator<Item = Duration>>(latencies: I) -> Self {
+        let mut latencies: Vec<Duration> = latencies.into_iter().collect();
+        latencies.sort_unstable();
+        Self(latencies)
+    }
+}
 
 impl Latencies {
     /// Latency that so many percent of the requests did not exceed; zero without requests.

@@ -32,18 +32,20 @@ use crate::process::{Colo, Finished, free_tcp_address, tail};
 use crate::wait;
 
 /// A guest boots in seconds; a loaded machine without KVM may take much longer.
-const BOOT_LIMIT: Duration = Duration::from_mins(4);
+pub(super) const BOOT_LIMIT: Duration = Duration::from_mins(4);
 /// The first transfer of the guest's memory, and each single step of the start.
-const STEP_LIMIT: Duration = Duration::from_mins(2);
+pub(super) const STEP_LIMIT: Duration = Duration::from_mins(2);
 /// How long `colo` may take to end.
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// QEMU's own checkpoints come that rarely, ms: all others are `colo`'s.
 const OWN_CHECKPOINTS: u64 = 3_600_000;
 
 /// Pairs that are tried.
-const PAIRS: u32 = 3;
+pub(super) const PAIRS: u32 = 3;
 /// What a guest's kernel says at its end; docs/TESTING.md says what is known of it.
 const PANIC: &str = "Kernel panic";
+/// What it says before, or instead.
+const OOPS: &str = "Oops: ";
 
 /// The network of the namespace: a bridge with the client's address, and the primary's TAP device on it.
 const NETWORK: [&str; 10] = [
@@ -80,20 +82,39 @@ struct Monitors {
 }
 
 /// Where it all happens.
-struct Stage {
+pub(super) struct Stage {
     folder: TempDir,
-    namespace: Namespace,
+    pub(super) namespace: Namespace,
     cache: Cache,
 }
 
+/// How the secondary's kernel fares: QEMU without KVM now and then gives it a memory that does not fit together. A
+/// checkpoint sends only what has changed since the last, so what does not fit may stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secondary {
+    /// It runs.
+    Sound,
+    /// It has complained of a fault of its own.
+    Broken,
+}
+
+/// Who listens for the secondary's frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listener {
+    /// The secondary's QEMU.
+    Secondary,
+    /// Who compares.
+    Comparer,
+}
+
 #[derive(Default)]
-struct Processes {
-    qemus: Vec<Child>,
+pub(super) struct Processes {
+    pub(super) qemus: Vec<Child>,
     colo: Option<Colo>,
 }
 
 impl Processes {
-    fn check_alive(&mut self) -> Result<()> {
+    pub(super) fn check_alive(&mut self) -> Result<()> {
         for child in &mut self.qemus {
             let ended = child.try_wait()?;
             ensure!(ended.is_none(), "a QEMU ended before it was told to: {ended:?}");
@@ -102,7 +123,12 @@ impl Processes {
     }
 
     /// Waits for a step of the start; at once over when somebody has ended.
-    fn until<T>(&mut self, what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(super) fn until<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
         wait::until(what, limit, || match self.check_alive() {
             Ok(()) => attempt().map(Ok),
             Err(error) => Ok(Err(error)),
@@ -207,6 +233,11 @@ impl Guests {
         Scrape::get(self.metrics)?.sum(name, &[])
     }
 
+    /// How the secondary's kernel has fared so far.
+    pub fn secondary(&self) -> Secondary {
+        self.stage.secondary()
+    }
+
     fn boot(stage: Stage, settings: &[&str]) -> Result<Self> {
         let mut processes = Processes::default();
         match stage.start(&mut processes, settings) {
@@ -230,7 +261,7 @@ impl Guests {
 }
 
 impl Stage {
-    fn new(seed: u64) -> Result<Self> {
+    pub(super) fn new(seed: u64) -> Result<Self> {
         crate::netns::require_root()?;
         let cache = Cache::get()?;
         let stage = Self { folder: tempfile::tempdir()?, namespace: Namespace::new()?, cache };
@@ -243,7 +274,9 @@ impl Stage {
 
     /// Everything up to COLO; returns the monitors and where `colo` serves its metrics.
     fn start(&self, processes: &mut Processes, settings: &[&str]) -> Result<(Monitors, SocketAddr)> {
-        let (primary_wiring, secondary_wiring) = (self.wiring(Node::Primary)?, self.wiring(Node::Secondary)?);
+        let [primary_wiring, secondary_wiring] =
+            [Node::Primary, Node::Secondary].map(|node| self.wiring(node, Listener::Secondary));
+        let (primary_wiring, secondary_wiring) = (primary_wiring?, secondary_wiring?);
         processes.qemus.push(self.qemu(Node::Primary, &primary_wiring)?);
         let mut primary = self.monitor(processes, Node::Primary)?;
         primary.ask("migrate-set-parameters", &json!({ "x-checkpoint-delay": OWN_CHECKPOINTS }))?;
@@ -277,18 +310,18 @@ impl Stage {
         Ok((Monitors { primary, primary_wiring, secondary, secondary_wiring }, metrics))
     }
 
-    fn monitor(&self, processes: &mut Processes, node: Node) -> Result<Monitor> {
+    pub(super) fn monitor(&self, processes: &mut Processes, node: Node) -> Result<Monitor> {
         let path = self.own_monitor(node);
         let connect = || Ok(UnixStream::connect(&path)?);
         Monitor::new(processes.until("QEMU's monitor", STEP_LIMIT, connect)?)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The same, to be built into a command line.
-    fn socket(&self, name: &str) -> String {
+    pub(super) fn socket(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
@@ -308,7 +341,12 @@ impl Stage {
         ]
     }
 
-    fn wiring(&self, node: Node) -> Result<Wiring> {
+    /// What a QEMU is told; who listens for the secondary's frames says `listener`.
+    pub(super) fn wiring(&self, node: Node, listener: Listener) -> Result<Wiring> {
+        let mut ports = self.engine_ports();
+        if listener == Listener::Comparer {
+            ports[2] += ",listen";
+        }
         let own = [
             format!("--mirror=unix:{}", self.socket("mirror")),
             format!("--migration=unix:{}", self.socket("migration")),
@@ -316,7 +354,7 @@ impl Stage {
             "--mac=52:54:00:77:00:02".to_owned(),
             "--memory=128".to_owned(),
         ];
-        Wiring::of(node, self.engine_ports().into_iter().chain(own))
+        Wiring::of(node, ports.into_iter().chain(own))
     }
 
     fn colo(&self, metrics: SocketAddr, settings: &[&str]) -> Result<Colo> {
@@ -326,13 +364,19 @@ impl Stage {
         Colo::start(arguments.chain(settings.iter().copied()))
     }
 
-    fn secondary_has_panicked(&self) -> bool {
+    pub(super) fn secondary(&self) -> Secondary {
+        let console = fs::read(self.path("s-console.log")).unwrap_or_default();
+        let said = String::from_utf8_lossy(&console);
+        if said.contains(PANIC) || said.contains(OOPS) { Secondary::Broken } else { Secondary::Sound }
+    }
+
+    pub(super) fn secondary_has_panicked(&self) -> bool {
         let console = fs::read(self.path("s-console.log")).unwrap_or_default();
         String::from_utf8_lossy(&console).contains(PANIC)
     }
 
     /// A failure with the ends of all logs.
-    fn explain(&self, error: &Error, colo: Option<&Colo>) -> Error {
+    pub(super) fn explain(&self, error: &Error, colo: Option<&Colo>) -> Error {
         let said = colo.map(Colo::stderr_so_far).unwrap_or_default();
         let mut words = format!("{error:#}");
         if self.secondary_has_panicked() {
@@ -348,7 +392,7 @@ impl Stage {
     }
 
     /// Starts one of the two, inside the namespace. Its machine is given here, all else is `colo`'s.
-    fn qemu(&self, node: Node, wiring: &Wiring) -> Result<Child> {
+    pub(super) fn qemu(&self, node: Node, wiring: &Wiring) -> Result<Child> {
         let (cache, name) = (&self.cache, node.letter());
         let log = File::create(self.path(&format!("{name}-qemu.log")))?;
         let mut command = Command::new("nsenter");

@@ -1,6 +1,8 @@
 //! A real pair: two QEMUs in COLO with `colo` between them, in a network namespace that vanishes with the test. What
 //! the pair is asked and what is expected of it is left to the tests.
 
+pub mod bench;
+pub mod builtin;
 pub mod cache;
 pub mod client;
 pub mod guests;
