@@ -1,4 +1,4 @@
-//! SIGHUP against a running `colo compare`: rules are replaced, mistakes change nothing.
+//! SIGHUP against a running `colo compare`: rules are replaced, modes change, mistakes change nothing.
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
@@ -64,6 +64,38 @@ fn sighup_puts_new_rules_in_force_and_lets_held_frames_follow() -> Result<()> {
     out.set_read_timeout(Some(LIMIT))?;
     let mut got = vec![0; frame(b"held").len()];
     out.read_exact(&mut got).context("the held frame leaves")?;
+    assert_eq!(got, frame(b"held"));
+    primary.write_all(&frame(b"next"))?;
+    out.read_exact(&mut got).context("and so does the next")?;
+    assert_eq!(got, frame(b"next"));
+    colo.terminate(LIMIT)?.expect_code(0)
+}
+
+#[test]
+fn sighup_changes_the_mode_while_frames_are_held() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("colo.toml");
+    std::fs::write(&file, config(directory.path(), ""))?;
+    let colo = Colo::start(["compare", "--config", &file.display().to_string()])?;
+    let mut primary = connect(&directory.path().join("p"))?;
+    let _secondary = connect(&directory.path().join("s"))?;
+    let mut out = connect(&directory.path().join("o"))?;
+    primary.write_all(&frame(b"held"))?;
+    out.set_read_timeout(Some(Duration::from_millis(200)))?;
+    assert!(out.read(&mut [0; 1]).is_err(), "nothing leaves uncompared");
+
+    std::fs::write(&file, config(directory.path(), "mode = \"of\"\n"))?;
+    colo.signal(Signal::HUP)?;
+    let log = colo.wait_for_log("nothing is changed", LIMIT)?;
+    assert!(log.contains("colo.toml:7: mode is"), "{log}");
+    assert!(out.read(&mut [0; 1]).is_err(), "a mistake changes nothing");
+
+    std::fs::write(&file, config(directory.path(), "mode = \"off\"\n"))?;
+    colo.signal(Signal::HUP)?;
+    colo.wait_for_log("mode: off, was colo", LIMIT)?;
+    out.set_read_timeout(Some(LIMIT))?;
+    let mut got = vec![0; frame(b"held").len()];
+    out.read_exact(&mut got).context("what is held leaves")?;
     assert_eq!(got, frame(b"held"));
     primary.write_all(&frame(b"next"))?;
     out.read_exact(&mut got).context("and so does the next")?;
