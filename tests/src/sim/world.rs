@@ -384,11 +384,12 @@ impl<'a> World<'a> {
         }
         let settings = &self.plan.settings;
         let mut most = settings.compare.compare_timeout + settings.runtime.timer_tick + SLACK;
+        let mut distance = settings.checkpoint.min_interval + SLACK;
         if self.plan.orders > 0 {
-            // What is held uncompared waits for a periodic checkpoint.
-            most = most.max(settings.modes.passive_interval + settings.checkpoint.min_interval + SLACK);
+            // What is held uncompared waits for a periodic checkpoint, which is so long after the last.
+            distance += settings.modes.passive_interval;
+            most = most.max(distance);
         }
-        let distance = settings.checkpoint.min_interval + SLACK;
         match self.model.oldest_held() {
             Some(at) if at + most < now && self.excused + distance < now => {
                 Err(format!("a frame that came at {at} is held and no checkpoint was asked for"))
