@@ -132,6 +132,10 @@ impl Incarnation {
         if !self.is_strange(segment.ack) {
             return false;
         }
+        // What answers the SYN that the primary has answered is of this life, however far the client has got since.
+        if segment.flags.syn() && segment.ack.is_some() && segment.ack == self.opening_ack.primary {
+            return false;
+        }
         self.streams.secondary.reach.is_none()
             || (segment.flags.rst() && is_strange_reset(segment.seq, self.secondary_distance(segment)))
     }

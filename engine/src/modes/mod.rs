@@ -190,6 +190,9 @@ pub struct Switch {
     pub why: Why,
 }
 
+/// The latest changes, the oldest first.
+pub type History = ArrayVec<Switch, HISTORY>;
+
 /// Whether there is a secondary to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Secondary {
@@ -211,7 +214,7 @@ pub struct Modes {
     began: Nanos,
     /// Changes to each conduct, in the order of [`Conduct::ALL`].
     switches: [u64; 3],
-    history: ArrayVec<Switch, HISTORY>,
+    history: History,
 }
 
 /// What to do after a change of settings.
@@ -231,7 +234,7 @@ impl Modes {
             Mode::Passive => Conduct::Hold,
             Mode::Off => Conduct::Pass,
         };
-        let mut history = ArrayVec::new();
+        let mut history = History::new();
         history.push(Switch { at: now, to: conduct, why: Why::Start });
         Self {
             settings,
@@ -261,7 +264,7 @@ impl Modes {
     }
 
     /// The latest changes, the oldest first.
-    pub fn history(&self) -> &[Switch] {
+    pub fn history(&self) -> &History {
         &self.history
     }
 

@@ -196,3 +196,17 @@ fn case_61_a_life_that_only_the_secondary_began() {
         outcome.timeout(402.ms()).dropped(2, 407.ms(), "flush").released(2, 411.ms(), "matched");
     });
 }
+
+#[test]
+fn own_a_secondary_a_mebibyte_of_client_data_behind_is_no_stranger() {
+    on_both(|case| {
+        let case = case.p(0.ms(), syn_ack()).p(1.ms(), ack(1_100_000));
+        let case =
+            case.s(2.ms(), syn_ack()).s(3.ms(), ack(1_100_000)).p(4.ms(), seg(0..9)).s(5.ms(), seg(0..9));
+        case.run().quiet().released(0, 2.ms(), "matched").released(1, 3.ms(), "ack").released(
+            2,
+            5.ms(),
+            "matched",
+        );
+    });
+}

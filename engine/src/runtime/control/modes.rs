@@ -10,7 +10,7 @@ use super::{Committed, Control, Phase};
 use crate::checkpoint::{ExitReason, FailOver, LifecycleSettings};
 use crate::config::{Failover, LossSettings, MODES, OnPrimaryLoss, OnSecondaryLoss};
 use crate::metrics::LinkState;
-use crate::modes::{Conduct, Mode, ModeSettings, Next, Switch};
+use crate::modes::{Conduct, History, Mode, ModeSettings, Next};
 use crate::runtime::publish::Published;
 use crate::runtime::shared::PortRole;
 use crate::side::Side;
@@ -30,7 +30,7 @@ pub(in crate::runtime) struct ModeCounters {
     pub(in crate::runtime) settings: ModeSettings,
     pub(in crate::runtime) conduct: Conduct,
     pub(in crate::runtime) switches: [u64; 3],
-    pub(in crate::runtime) history: Vec<Switch>,
+    pub(in crate::runtime) history: History,
     pub(in crate::runtime) is_secondary_lost: bool,
     pub(in crate::runtime) pace: LifecycleSettings,
 }
@@ -131,7 +131,7 @@ impl Control {
             settings: *self.modes.settings(),
             conduct: self.modes.conduct(),
             switches: self.modes.switches(),
-            history: self.modes.history().to_vec(),
+            history: self.modes.history().clone(),
             is_secondary_lost: self.modes.is_secondary_lost(),
             pace: self.lifecycle.settings(),
         };
