@@ -198,7 +198,7 @@ fn case_61_a_life_that_only_the_secondary_began() {
 }
 
 #[test]
-fn own_a_secondary_a_mebibyte_of_client_data_behind_is_no_stranger() {
+fn case_47_a_secondary_a_mebibyte_of_client_data_behind_is_no_stranger() {
     on_both(|case| {
         let case = case.p(0.ms(), syn_ack()).p(1.ms(), ack(1_100_000));
         let case =
