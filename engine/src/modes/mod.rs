@@ -15,8 +15,8 @@ use arrayvec::ArrayVec;
 use pmd_tap::Nanos;
 
 use crate::verdict::{Cause, Detail, Reason};
-use classic::Classic;
-use hybrid::Hybrid;
+pub use classic::Classic;
+pub use hybrid::Hybrid;
 pub use quarantine::{Quarantine, QuarantineSettings, Sentence};
 
 /// Changes of conduct that are remembered.
