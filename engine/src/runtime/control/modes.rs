@@ -201,7 +201,7 @@ impl Control {
                 }
             }
             OnSecondaryLoss::Hold => {
-                tracing::error!(
+                tracing::warn!(
                     "the secondary is lost: {why}; the primary's frames wait for it (on_secondary_loss = \"hold\")"
                 );
             }
@@ -255,7 +255,7 @@ impl Control {
             tracing::error!("the primary is lost: {why}; ending, and nothing of what is held leaves");
             self.shared.lose_primary();
         } else {
-            tracing::error!("the primary is lost: {why}; what is held stays held");
+            tracing::warn!("the primary is lost: {why}; what is held stays held");
         }
     }
 }
