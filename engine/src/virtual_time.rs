@@ -223,7 +223,7 @@ impl VirtualTime {
                 shard.follow_rules(usize::MAX, &mut self.decisions);
             }
         }
-        self.lifecycle.set_period(self.modes.period(self.lifecycle.max_interval()));
+        self.lifecycle.set_period(self.modes.period(self.lifecycle.settings().max_interval));
     }
 
     /// The latest changes of what is done with frames, the oldest first.

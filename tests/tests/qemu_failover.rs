@@ -4,12 +4,11 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the figures of a run are for whoever reads its output")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use colo_tests::pair::guests::count;
-use colo_tests::pair::{Guests, Node, Stream, Streamed};
+use colo_tests::pair::{Guests, Node, Stream, Streamed, alone};
 use colo_tests::wait;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -21,12 +20,6 @@ const HANG_LIMIT: Duration = Duration::from_mins(2);
 const BLOCKS: u64 = 300;
 /// How long a supervisor takes to start `colo` again; a heartbeat takes to miss a QEMU.
 const DETECTION: Duration = Duration::from_millis(200);
-
-/// One pair at a time: four guests without KVM would only wait for each other.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Waits until so many more blocks have come back.
 fn further(stream: &Stream, blocks: u64) -> Result<()> {

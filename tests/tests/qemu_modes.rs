@@ -2,24 +2,17 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the figures of a run are for whoever reads its output")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use colo_tests::pair::initramfs::{PAGES, page};
-use colo_tests::pair::{Client, Guests};
+use colo_tests::pair::{Client, Guests, alone};
 use colo_tests::process;
 use serde_json::Value;
 
 const SEED: u64 = 20_261_123;
 /// Ends what hangs.
 const HANG_LIMIT: Duration = Duration::from_mins(3);
-
-/// One pair at a time: four guests without KVM would only wait for each other.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The page that each guest makes otherwise: the client gets one guest's whole.
 fn random(client: Client<'_>) -> Result<()> {

@@ -4,13 +4,12 @@
 #![expect(clippy::print_stdout, reason = "the figures of a run are for whoever reads its output")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use colo_tests::pair::guests::count;
 use colo_tests::pair::initramfs::{PAGES, page};
-use colo_tests::pair::{Client, Guests, Latencies};
+use colo_tests::pair::{Client, Guests, Latencies, alone};
 use colo_tests::process::Finished;
 use colo_tests::wait;
 use serde_json::{Value, json};
@@ -20,12 +19,6 @@ const SEED: u64 = 20_261_121;
 const HANG_LIMIT: Duration = Duration::from_mins(2);
 /// Requests of the short page; `COLO_PAIR_REQUESTS` sets another number. The long page gets a tenth of it.
 const REQUESTS: usize = 200;
-
-/// One pair at a time: four guests without KVM would only wait for each other.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn requests() -> Result<usize> {
     match std::env::var("COLO_PAIR_REQUESTS") {

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +11,7 @@ use colo_tests::process::Colo;
 use colo_tests::wait::until;
 use etherparse::PacketBuilder;
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -37,18 +38,47 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     framed
 }
 
+/// An engine that holds a frame of the primary, and whatever is around it.
+struct Holding {
+    directory: TempDir,
+    file: PathBuf,
+    colo: Colo,
+    primary: UnixStream,
+    _secondary: UnixStream,
+    out: UnixStream,
+}
+
+impl Holding {
+    fn start() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("colo.toml");
+        std::fs::write(&file, config(directory.path(), ""))?;
+        let colo = Colo::start(["compare", "--config", &file.display().to_string()])?;
+        let mut primary = connect(&directory.path().join("p"))?;
+        let secondary = connect(&directory.path().join("s"))?;
+        let mut out = connect(&directory.path().join("o"))?;
+        primary.write_all(&frame(b"held"))?;
+        out.set_read_timeout(Some(Duration::from_millis(200)))?;
+        assert!(out.read(&mut [0; 1]).is_err(), "nothing leaves uncompared");
+        Ok(Self { directory, file, colo, primary, _secondary: secondary, out })
+    }
+}
+
+/// What was held leaves, and so does what comes next.
+fn passes(primary: &mut UnixStream, out: &mut UnixStream) -> Result<()> {
+    out.set_read_timeout(Some(LIMIT))?;
+    let mut got = vec![0; frame(b"held").len()];
+    out.read_exact(&mut got).context("the held frame leaves")?;
+    assert_eq!(got, frame(b"held"));
+    primary.write_all(&frame(b"next"))?;
+    out.read_exact(&mut got).context("and so does the next")?;
+    assert_eq!(got, frame(b"next"));
+    Ok(())
+}
+
 #[test]
 fn sighup_puts_new_rules_in_force_and_lets_held_frames_follow() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("colo.toml");
-    std::fs::write(&file, config(directory.path(), ""))?;
-    let colo = Colo::start(["compare", "--config", &file.display().to_string()])?;
-    let mut primary = connect(&directory.path().join("p"))?;
-    let _secondary = connect(&directory.path().join("s"))?;
-    let mut out = connect(&directory.path().join("o"))?;
-    primary.write_all(&frame(b"held"))?;
-    out.set_read_timeout(Some(Duration::from_millis(200)))?;
-    assert!(out.read(&mut [0; 1]).is_err(), "nothing leaves uncompared");
+    let Holding { directory, file, colo, mut primary, _secondary, mut out } = Holding::start()?;
 
     std::fs::write(&file, config(directory.path(), "[[rule]]\nprotocol = \"upd\"\n"))?;
     colo.signal(Signal::HUP)?;
@@ -61,28 +91,13 @@ fn sighup_puts_new_rules_in_force_and_lets_held_frames_follow() -> Result<()> {
     colo.signal(Signal::HUP)?;
     colo.wait_for_log("restart to change workers", LIMIT)?;
     colo.wait_for_log("rules in force: 1", LIMIT)?;
-    out.set_read_timeout(Some(LIMIT))?;
-    let mut got = vec![0; frame(b"held").len()];
-    out.read_exact(&mut got).context("the held frame leaves")?;
-    assert_eq!(got, frame(b"held"));
-    primary.write_all(&frame(b"next"))?;
-    out.read_exact(&mut got).context("and so does the next")?;
-    assert_eq!(got, frame(b"next"));
+    passes(&mut primary, &mut out)?;
     colo.terminate(LIMIT)?.expect_code(0)
 }
 
 #[test]
 fn sighup_changes_the_mode_while_frames_are_held() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("colo.toml");
-    std::fs::write(&file, config(directory.path(), ""))?;
-    let colo = Colo::start(["compare", "--config", &file.display().to_string()])?;
-    let mut primary = connect(&directory.path().join("p"))?;
-    let _secondary = connect(&directory.path().join("s"))?;
-    let mut out = connect(&directory.path().join("o"))?;
-    primary.write_all(&frame(b"held"))?;
-    out.set_read_timeout(Some(Duration::from_millis(200)))?;
-    assert!(out.read(&mut [0; 1]).is_err(), "nothing leaves uncompared");
+    let Holding { directory, file, colo, mut primary, _secondary, mut out } = Holding::start()?;
 
     std::fs::write(&file, config(directory.path(), "mode = \"of\"\n"))?;
     colo.signal(Signal::HUP)?;
@@ -93,12 +108,6 @@ fn sighup_changes_the_mode_while_frames_are_held() -> Result<()> {
     std::fs::write(&file, config(directory.path(), "mode = \"off\"\n"))?;
     colo.signal(Signal::HUP)?;
     colo.wait_for_log("mode: off, was colo", LIMIT)?;
-    out.set_read_timeout(Some(LIMIT))?;
-    let mut got = vec![0; frame(b"held").len()];
-    out.read_exact(&mut got).context("what is held leaves")?;
-    assert_eq!(got, frame(b"held"));
-    primary.write_all(&frame(b"next"))?;
-    out.read_exact(&mut got).context("and so does the next")?;
-    assert_eq!(got, frame(b"next"));
+    passes(&mut primary, &mut out)?;
     colo.terminate(LIMIT)?.expect_code(0)
 }

@@ -131,11 +131,6 @@ impl Lifecycle {
         self.settings
     }
 
-    /// Longest time from a commit to a request, where nothing has gone by modes yet.
-    pub fn max_interval(&self) -> Option<Duration> {
-        self.settings.max_interval
-    }
-
     /// Sets the time from a commit to a periodic request; `None`: there is none.
     pub fn set_period(&mut self, period: Option<Duration>) {
         self.period = period;

@@ -24,7 +24,6 @@ pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
 pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};
 pub use load::Sources;
-pub(crate) use mode_keys::{MODES, POLICIES};
 pub use settings::{
     CheckpointBackend, CheckpointSettings, CommitAfter, Failover, LimitSettings, LossSettings, OnPrimaryLoss,
     OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig, RunMode,

@@ -10,10 +10,14 @@ use super::value::{Expected, Shown, Value, boolean, choice, millis, number};
 use crate::modes::{Mode, PolicyKind};
 
 const HOUR_MS: u64 = 3_600_000;
-pub(crate) const MODES: [(&str, Mode); 4] =
-    [("colo", Mode::Colo), ("passive", Mode::Passive), ("hybrid", Mode::Hybrid), ("off", Mode::Off)];
-pub(crate) const POLICIES: [(&str, PolicyKind); 2] =
-    [("hybrid", PolicyKind::Hybrid), ("classic", PolicyKind::Classic)];
+const MODES: [(&str, Mode); 4] = [
+    (Mode::Colo.label(), Mode::Colo),
+    (Mode::Passive.label(), Mode::Passive),
+    (Mode::Hybrid.label(), Mode::Hybrid),
+    (Mode::Off.label(), Mode::Off),
+];
+const POLICIES: [(&str, PolicyKind); 2] =
+    [(PolicyKind::Hybrid.label(), PolicyKind::Hybrid), (PolicyKind::Classic.label(), PolicyKind::Classic)];
 const SECONDARY_LOSSES: [(&str, OnSecondaryLoss); 2] =
     [("hold", OnSecondaryLoss::Hold), ("pass", OnSecondaryLoss::Pass)];
 const PRIMARY_LOSSES: [(&str, OnPrimaryLoss); 2] =

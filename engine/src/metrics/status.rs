@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::render::{COMMIT, VERSION, sides};
 use super::snapshot::{LinkState, ModesSnapshot, PairSnapshot, SideSnapshot, Snapshot};
-use crate::config::{MODES, POLICIES};
 use crate::modes::Conduct;
 
 /// The object at `/status`. Times are in the unit their name ends with.
@@ -110,8 +109,8 @@ fn modes(modes: &ModesSnapshot) -> Value {
         .iter()
         .map(|(at, to, why)| json!({ "uptime_seconds": at.as_secs_f64(), "mode": to.label(), "why": why }));
     json!({
-        "set": word(&MODES, &set.mode),
-        "policy": word(&POLICIES, &set.policy),
+        "set": set.mode.label(),
+        "policy": set.policy.label(),
         "passive_limit_ms": ms(set.passive_limit),
         "passive_leave_limit_ms": ms(set.passive_leave_limit),
         "passive_count": set.passive_count,
@@ -124,10 +123,6 @@ fn modes(modes: &ModesSnapshot) -> Value {
         "switches": object(switches.map(|(conduct, count)| (conduct.label(), count))),
         "history": history.collect::<Vec<_>>(),
     })
-}
-
-fn word<T: PartialEq>(words: &[(&'static str, T)], meaning: &T) -> &'static str {
-    words.iter().find(|(_, of)| of == meaning).map_or("", |(word, _)| word)
 }
 
 fn side(side: &SideSnapshot) -> Value {

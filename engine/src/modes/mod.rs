@@ -36,6 +36,18 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// As a word of the configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Colo => "colo",
+            Self::Passive => "passive",
+            Self::Hybrid => "hybrid",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// Which policy chooses under [`Mode::Hybrid`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PolicyKind {
@@ -46,17 +58,26 @@ pub enum PolicyKind {
     Classic,
 }
 
+impl PolicyKind {
+    /// As a word of the configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hybrid => "hybrid",
+            Self::Classic => "classic",
+        }
+    }
+}
+
 /// What the shards do with frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Conduct {
     /// They are compared.
     #[default]
-    Compare = 0,
+    Compare,
     /// The primary's wait for the next commit, the secondary's are dropped.
-    Hold = 1,
+    Hold,
     /// The primary's leave at once, the secondary's are dropped.
-    Pass = 2,
+    Pass,
 }
 
 impl Conduct {

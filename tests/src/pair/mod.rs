@@ -11,6 +11,15 @@ pub mod monitor;
 pub mod shim;
 pub mod wiring;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use client::{Client, Latencies, Stream, Streamed};
 pub use guests::Guests;
 pub use wiring::Node;
+
+/// One pair at a time: four guests without KVM would only wait for each other. Holds among the tests of one process; cargo
+/// runs the processes one after the other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -8,9 +8,9 @@ use pmd_tap::Nanos;
 
 use super::{Committed, Control, Phase};
 use crate::checkpoint::{ExitReason, FailOver, LifecycleSettings};
-use crate::config::{Failover, LossSettings, MODES, OnPrimaryLoss, OnSecondaryLoss};
+use crate::config::{Failover, LossSettings, OnPrimaryLoss, OnSecondaryLoss};
 use crate::metrics::LinkState;
-use crate::modes::{Conduct, History, Mode, ModeSettings, Next};
+use crate::modes::{Conduct, History, ModeSettings, Next};
 use crate::runtime::publish::Published;
 use crate::runtime::shared::PortRole;
 use crate::side::Side;
@@ -86,7 +86,7 @@ impl Control {
             let before = self.modes.settings().mode;
             let next = self.modes.replace(orders.modes, now);
             if before != orders.modes.mode {
-                tracing::info!("mode: {}, was {}", word(orders.modes.mode), word(before));
+                tracing::info!("mode: {}, was {}", orders.modes.mode.label(), before.label());
             }
             self.follow_modes();
             if next == Next::Checkpoint {
@@ -104,7 +104,7 @@ impl Control {
     /// Has everybody do what the modes say.
     pub(super) fn follow_modes(&mut self) {
         let conduct = self.modes.conduct();
-        self.lifecycle.set_period(self.modes.period(self.lifecycle.max_interval()));
+        self.lifecycle.set_period(self.modes.period(self.lifecycle.settings().max_interval));
         if conduct == self.shared.conduct() {
             return self.show_modes();
         }
@@ -258,8 +258,4 @@ impl Control {
             tracing::warn!("the primary is lost: {why}; what is held stays held");
         }
     }
-}
-
-fn word(mode: Mode) -> &'static str {
-    MODES.iter().find(|(_, of)| *of == mode).map_or("", |(word, _)| word)
 }
