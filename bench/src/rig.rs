@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
 use colo_engine::compare::CompareSettings;
 use colo_engine::flow::FlowHasher;
 use colo_engine::rx::WorkBurst;
@@ -276,9 +275,8 @@ impl Rig {
     fn burst(&mut self, side: Side, most: usize) -> usize {
         let frames = &mut self.guests[side].frames;
         let most = most.min(frames.len());
-        let received: ArrayVec<Frame, BURST_FRAMES> = frames.drain(..most).collect();
         let mut burst = WorkBurst::new();
-        for frame in received {
+        for frame in frames.drain(..most) {
             Work::receive(frame, &self.hasher, Budget::Room, |work| burst.push(work));
         }
         self.shard.prefetch(&burst);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pmd_tap::{BURST_FRAMES, Frame, FramePool, Nanos};
 
-use crate::compare::{Arrival, CompareSettings, Connection, Context, Store};
+use crate::compare::{Arrival, CompareSettings, Connection, Context, Stamp, Store};
 use crate::flow::{FlowHash, FlowHasher};
 use crate::fragments::Reassembly;
 use crate::held::{Content, Held, Queue};
@@ -243,6 +243,22 @@ impl Shard {
             };
         };
         let found = self.table.find(flow, hash);
+        let mut frame = frame;
+        if let Packet::Tcp(_, segment) = packet
+            && let Some(index) = found
+            && let Some(connection) = self.table.get_mut(index)
+            && connection.is_in_step(Stamp::new(self.epoch, self.rules.number))
+            && !connection.is_expired(&self.settings.compare, now)
+            && (side == Side::Primary || budget == Budget::Room)
+        {
+            let settings = self.rules.set.settings(connection.rule());
+            let mut cx = Context { settings, store: &mut self.store };
+            let arrival = Arrival { side, frame, connection: index };
+            match connection.handle_in_step(&mut cx, arrival, segment, now, sink) {
+                Ok(deadline) => return self.timers.arm_by(index, deadline),
+                Err(arrival) => frame = arrival.frame,
+            }
+        }
         let Some(index) = self.admit(found, packet, hash, now) else {
             return self.handle_untracked(side, frame, packet, now, sink);
         };

@@ -309,15 +309,19 @@ impl Incarnation {
         }
     }
 
-    /// How the secondary's numbers are translated, if that is settled and neither a contradiction nor an ack waits.
+    /// How the secondary's numbers are translated, if that is settled.
     #[inline(always)]
     pub(super) fn settled_shift(&self) -> Option<SeqShift> {
         match self.mapping {
-            Mapping::Fixed(shift) if self.contradiction.is_none() && self.acks_ahead.is_empty() => {
-                Some(shift)
-            }
+            Mapping::Fixed(shift) => Some(shift),
             _ => None,
         }
+    }
+
+    /// Whether no acknowledgment of the secondary waits for the primary's.
+    #[inline(always)]
+    pub(super) fn expects_no_ack(&self) -> bool {
+        self.acks_ahead.is_empty()
     }
 
     /// How the secondary counts when a checkpoint has made it the primary's copy: what the primary has begun and the
@@ -388,7 +392,7 @@ impl Incarnation {
 
     /// Whether all of it lies below the primary's position at the last commit.
     #[inline(always)]
-    fn is_below_commit(&self, range: SeqRange) -> bool {
+    pub(super) fn is_below_commit(&self, range: SeqRange) -> bool {
         self.committed.is_some_and(|committed| {
             range.end.is_before(committed) || (range.end == committed && !range.is_empty())
         })

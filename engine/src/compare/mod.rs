@@ -7,6 +7,7 @@ mod contradiction;
 mod datagram;
 mod fields;
 mod former;
+mod in_step;
 mod incarnation;
 mod masking;
 mod ordinary;
@@ -40,6 +41,7 @@ use crate::witness::Witness;
 use datagram::DatagramState;
 pub use fields::{Field, IgnoredFields};
 use former::{FormerLives, Memory};
+pub(crate) use in_step::Stamp;
 pub(crate) use incarnation::Incarnation;
 pub use masking::MaskDesk;
 #[cfg(test)]
@@ -159,6 +161,8 @@ pub struct Connection {
     ruling: Ruling,
     /// Which set of rules said so; 0: none yet.
     ruled_by: u32,
+    /// Whether its ordinary segments may take the short way.
+    in_step: Stamp,
     protocol: Protocol,
 }
 
@@ -307,7 +311,7 @@ impl Connection {
             quarantine: Quarantine::default(),
         };
         let ruling = Ruling { action: Action::Compare, rule: RuleIndex::NONE };
-        Self { flow, epoch, overdue: Reported::No, ruling, ruled_by: 0, protocol }
+        Self { flow, epoch, overdue: Reported::No, ruling, ruled_by: 0, in_step: Stamp::default(), protocol }
     }
 
     /// Its flow.
@@ -387,6 +391,7 @@ impl Connection {
 
     #[cold]
     fn commit(&mut self, epoch: u32) {
+        self.in_step.clear();
         self.flow.quarantine.commits(epoch.wrapping_sub(self.epoch));
         self.epoch = epoch;
         self.overdue = Reported::No;
@@ -406,8 +411,22 @@ impl Connection {
     }
 
     /// A frame of this flow.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn handle(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        packet: &Packet,
+        now: Nanos,
+        sink: &mut impl Sink,
+    ) {
+        self.in_step.clear();
+        self.handle_any(cx, arrival, packet, now, sink);
+        self.find_step();
+    }
+
+    #[inline(always)]
+    fn handle_any(
         &mut self,
         cx: &mut Context<'_>,
         arrival: Arrival,
@@ -450,6 +469,7 @@ impl Connection {
     /// A secondary frame of this flow for which the shard has no room.
     pub(crate) fn handle_over_budget(&mut self, frame: Frame, now: Nanos, sink: &mut impl Sink) {
         self.flow.last_seen = now;
+        self.in_step.clear();
         match self.flow.tracking {
             Tracking::Aside | Tracking::Passed => sink.discard(frame, Discard::Pass),
             _ => self.flow.diverge(frame, "max_held_frames", sink),
@@ -488,6 +508,7 @@ impl Connection {
         if now < self.grace_ends_at(cx) {
             return;
         }
+        self.in_step.clear();
         match &mut self.protocol {
             Protocol::Tcp(tcp) => tcp.expire_grace(&mut self.flow, cx, now, sink),
             Protocol::Datagram(datagrams) => {
@@ -514,6 +535,7 @@ impl Connection {
         if now < arrival + cx.settings.compare_timeout {
             return;
         }
+        self.in_step.clear();
         self.overdue = Reported::Yes;
         let Some(held) = cx.store.held.get(id) else { return };
         let waits_for = match (&self.protocol, held.side) {

@@ -1,13 +1,16 @@
-//! The ordinary segment: data without SYN, FIN or RST that goes on exactly where its side stopped, on a connection where
-//! nothing is missing, contradicted or at its end. It is either the first of its pair, or the twin of a held one.
+//! The ordinary segment: data or an acknowledgment without SYN, FIN, RST or URG that goes on exactly where its side
+//! stopped, on a connection that is [in step](super::in_step). Data is either the first of its pair, or the twin of a held
+//! frame.
 //!
 //! Nothing is decided here that the long way ([`Session`]) would decide otherwise; it has the same outcome with
 //! most questions answered beforehand. Whatever is not ordinary comes back untouched.
 
-use super::Arrival;
+use pmd_tap::Nanos;
+
 use super::incarnation::Incarnation;
 use super::session::Session;
 use super::stream::Stream;
+use super::{Arrival, Connection, Context, Protocol, Reported};
 use crate::held::{Content, HeldId, Placed};
 use crate::release::obstacle;
 use crate::side::Side;
@@ -15,23 +18,71 @@ use crate::spans::{Owner, Span};
 use crate::verdict::{Discard, Release, Sink};
 use crate::wire::{Segment, SeqRange};
 
+impl Connection {
+    /// Handles a segment if it is an ordinary one, and says by when the connection's timer must come up, if that is news;
+    /// otherwise the frame comes back and nothing has changed. To be asked only while the connection is in step.
+    #[inline(always)]
+    pub(crate) fn handle_in_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        segment: &Segment,
+        now: Nanos,
+        sink: &mut impl Sink,
+    ) -> Result<Nanos, Arrival> {
+        debug_assert!(self.keeps_step(), "a stamp outlived its reason");
+        let Self { flow, protocol: Protocol::Tcp(tcp), overdue, in_step, .. } = self else {
+            return Err(arrival);
+        };
+        #[cfg(test)]
+        if short_way::is_closed() {
+            return Err(arrival);
+        }
+        let side = arrival.side;
+        let held_before = flow.queues[side].len();
+        if side == Side::Secondary && held_before >= cx.settings.max_queue_size {
+            return Err(arrival);
+        }
+        let mut session = Session { flow, cx, incarnation: &mut tcp.current, sink };
+        let Some(ordinary) = session.ordinary(&arrival, segment) else { return Err(arrival) };
+        #[cfg(test)]
+        short_way::count();
+        session.flow.last_seen = now;
+        let mut deadline = Nanos::NEVER;
+        let freed = match &ordinary {
+            Ordinary::Twin(placed, twin) => session.meet_twin(arrival, placed, *twin),
+            Ordinary::Ack(placed) => session.pass_ack(arrival, placed),
+            Ordinary::First(placed) | Ordinary::EarlyAck(placed) => {
+                if held_before == 0 && *overdue == Reported::No {
+                    deadline = arrival.frame.arrival() + session.cx.settings.compare_timeout;
+                }
+                session.hold_ordinary(arrival, placed)
+            }
+        };
+        if !tcp.current.expects_no_ack() || flow.has_left_comparison() {
+            in_step.clear();
+        }
+        if freed == Freed::Perhaps && !flow.queues.primary.is_empty() {
+            tcp.drain(flow, cx, now, sink);
+            deadline = deadline.min(tcp.grace_ends_at());
+        }
+        flow.watch_queue(cx, side, held_before, sink);
+        Ok(deadline)
+    }
+}
+
 impl Incarnation {
     /// The place of an ordinary segment; `None` if it is not one.
     #[inline(always)]
     fn place_ordinary(&self, side: Side, segment: &Segment) -> Option<Placed> {
-        let (primary, secondary) = (&self.streams.primary, &self.streams.secondary);
-        let shift = self.settled_shift()?;
-        if !primary.is_whole() || !secondary.is_whole() {
+        if segment.flags.is_eventful() {
             return None;
         }
-        if segment.flags.is_eventful() || segment.payload.len == 0 {
-            return None;
-        }
-        let (own, position) = match side {
-            Side::Primary => (primary.reach?, segment.seq),
-            Side::Secondary => (secondary.reach?, shift.apply(segment.seq)),
+        let position = match side {
+            Side::Primary => segment.seq,
+            Side::Secondary => self.settled_shift()?.apply(segment.seq),
         };
-        if own.next != position || own.top != position {
+        if self.streams[side].reach?.next != position {
             return None;
         }
         let range = SeqRange::new(position, segment.payload.len);
@@ -52,32 +103,35 @@ impl Incarnation {
 
 /// Whether something that the primary still holds may have become free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Freed {
+enum Freed {
     Perhaps,
     Nothing,
 }
 
 /// What an ordinary segment is to its connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ordinary {
-    /// The other side has not begun to send it.
+enum Ordinary {
+    /// Data that the other side has not begun to send.
     First(Placed),
     /// The other side's half is held, and equal.
     Twin(Placed, HeldId),
+    /// An acknowledgment that needs nothing (more) of the other side.
+    Ack(Placed),
+    /// An acknowledgment of the primary that the secondary has not sent yet.
+    EarlyAck(Placed),
 }
 
 impl<K: Sink> Session<'_, '_, K> {
-    /// Whether a segment is an ordinary one. Nothing changes yet.
+    /// What an ordinary segment is; `None` if it is not one. Nothing changes yet.
     #[inline(always)]
-    pub(super) fn ordinary(&self, arrival: &Arrival, segment: &Segment) -> Option<Ordinary> {
-        #[cfg(test)]
-        if short_way::is_closed() {
-            return None;
-        }
+    fn ordinary(&self, arrival: &Arrival, segment: &Segment) -> Option<Ordinary> {
         let placed = self.incarnation.place_ordinary(arrival.side, segment)?;
+        if segment.payload.len == 0 {
+            return self.ordinary_ack(arrival.side, placed);
+        }
         let other = &self.incarnation.streams[arrival.side.other()];
         // What the other side has not begun to send cannot be compared yet, and waits.
-        if !placed.range.start.is_before(other.reach?.top) {
+        if !placed.range.start.is_before(other.reach?.next) {
             return Some(Ordinary::First(placed));
         }
         let twin = self.twin(other, &placed, arrival.frame.ethernet())?;
@@ -86,19 +140,38 @@ impl<K: Sink> Session<'_, '_, K> {
         leaves.then_some(Ordinary::Twin(placed, twin))
     }
 
-    /// Handles an ordinary segment.
     #[inline(always)]
-    pub(super) fn handle_ordinary(&mut self, arrival: Arrival, ordinary: &Ordinary) -> Freed {
-        #[cfg(test)]
-        short_way::count();
-        match ordinary {
-            Ordinary::First(placed) => self.hold_first(arrival, placed),
-            Ordinary::Twin(placed, twin) => self.meet_twin(arrival, placed, *twin),
+    fn ordinary_ack(&self, side: Side, placed: Placed) -> Option<Ordinary> {
+        match side {
+            Side::Secondary if self.incarnation.is_below_commit(placed.range) => None,
+            Side::Secondary => Some(Ordinary::Ack(placed)),
+            Side::Primary if !self.flow.queues.primary.is_empty() => Some(Ordinary::EarlyAck(placed)),
+            Side::Primary if obstacle(self.incarnation, self.cx.settings, &placed).is_some() => {
+                Some(Ordinary::EarlyAck(placed))
+            }
+            // A window that reaches further than the secondary's waits or is lowered: the long way.
+            Side::Primary => self.leaves_unchanged(&placed).then_some(Ordinary::Ack(placed)),
         }
     }
 
     #[inline(always)]
-    fn hold_first(&mut self, arrival: Arrival, placed: &Placed) -> Freed {
+    fn pass_ack(&mut self, arrival: Arrival, placed: &Placed) -> Freed {
+        match arrival.side {
+            Side::Primary => {
+                self.incarnation.note_primary_ack(placed);
+                self.sink.release(arrival.frame, Release::Ack);
+                Freed::Nothing
+            }
+            Side::Secondary => {
+                self.incarnation.note_secondary_ack(placed);
+                self.sink.discard(arrival.frame, Discard::Matched);
+                Freed::Perhaps
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn hold_ordinary(&mut self, arrival: Arrival, placed: &Placed) -> Freed {
         let side = arrival.side;
         let (unmatched, freed) = match side {
             // No ack of the secondary waits for this one, so it changes nothing for those before it.
@@ -112,6 +185,9 @@ impl<K: Sink> Session<'_, '_, K> {
             }
         };
         let id = self.hold(arrival, placed, unmatched);
+        if placed.range.is_empty() {
+            return freed;
+        }
         let stream = &mut self.incarnation.streams[side];
         let span = Span { range: placed.range, owner: Owner(id.0) };
         if self.cx.store.spans.insert(&mut stream.held, span) {

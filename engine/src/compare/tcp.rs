@@ -7,7 +7,6 @@ use pmd_tap::Nanos;
 use super::contradiction::Ending;
 use super::former::FormerId;
 use super::incarnation::Incarnation;
-use super::ordinary::Freed;
 use super::session::{Session, Untrackable};
 use super::{Arrival, CompareSettings, Context, Flow, Store, Tracking, Worth, release_word};
 use crate::held::{Content, Held};
@@ -220,32 +219,14 @@ impl TcpState {
 }
 
 impl TcpState {
-    /// A segment of either side.
+    /// Whether no other life of it is remembered.
     #[inline(always)]
-    pub(super) fn handle(
-        &mut self,
-        flow: &mut Flow,
-        cx: &mut Context<'_>,
-        arrival: Arrival,
-        segment: &Segment,
-        sink: &mut impl Sink,
-    ) {
-        if self.former.is_none() {
-            let mut session = Session { flow, cx, incarnation: &mut self.current, sink };
-            if let Some(ordinary) = session.ordinary(&arrival, segment) {
-                let freed = session.handle_ordinary(arrival, &ordinary);
-                if freed == Freed::Perhaps && !flow.queues.primary.is_empty() {
-                    self.drain(flow, cx, flow.last_seen, sink);
-                }
-                return;
-            }
-        }
-        self.handle_any(flow, cx, arrival, segment, sink);
+    pub(super) fn has_one_life(&self) -> bool {
+        self.former.is_none()
     }
 
-    /// A segment of either side that is out of the ordinary.
-    #[inline(never)]
-    fn handle_any(
+    /// A segment of either side.
+    pub(super) fn handle(
         &mut self,
         flow: &mut Flow,
         cx: &mut Context<'_>,
@@ -317,7 +298,7 @@ impl TcpState {
     }
 
     /// Lets go what may leave now, in the order of arrival.
-    fn drain(&mut self, flow: &mut Flow, cx: &mut Context<'_>, now: Nanos, sink: &mut impl Sink) {
+    pub(super) fn drain(&mut self, flow: &mut Flow, cx: &mut Context<'_>, now: Nanos, sink: &mut impl Sink) {
         self.window_grace = Nanos::NEVER;
         while let Some(id) = flow.queues.primary.head() {
             let Some(held) = cx.store.held.get(id) else { return };

@@ -19,8 +19,13 @@ pub struct Monitor {
 impl Monitor {
     /// Negotiates over a new connection.
     pub fn new(stream: UnixStream) -> Result<Self> {
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+        Self::with_patience(stream, ANSWER_LIMIT)
+    }
+
+    /// The same; an answer may take so long.
+    pub fn with_patience(stream: UnixStream, answer_limit: Duration) -> Result<Self> {
+        stream.set_read_timeout(Some(answer_limit))?;
+        stream.set_write_timeout(Some(answer_limit))?;
         let mut monitor = Self { stream: BufReader::new(stream) };
         let greeting = monitor.read()?;
         ensure!(greeting.get("QMP").is_some(), "no QEMU monitor: it greets with {greeting}");

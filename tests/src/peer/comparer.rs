@@ -76,11 +76,19 @@ pub struct Comparer {
 }
 
 impl Comparer {
-    /// Starts it and connects to its sockets.
+    /// Starts it and connects to its sockets. QEMU gets another try: now and then it greets and never answers.
     ///
     /// # Errors
     /// One sentence and the program's last words.
     pub fn start(kind: Kind, options: &Options) -> Result<Self> {
+        let first = Self::start_once(kind, options);
+        match kind {
+            Kind::Qemu => first.or_else(|_| Self::start_once(kind, options)),
+            Kind::Colo => first,
+        }
+    }
+
+    fn start_once(kind: Kind, options: &Options) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let places: Vec<Place> = SOCKETS.iter().map(|name| Place::unix(folder.path(), name)).collect();
         let mut program = match kind {
@@ -161,7 +169,8 @@ impl Program {
             Self::Qemu { .. } => {
                 let path = folder.path().join("qmp");
                 let connect = || Ok(UnixStream::connect(&path)?);
-                let mut monitor = Monitor::new(wait::until("QEMU's monitor", START_LIMIT, connect)?)?;
+                let stream = wait::until("QEMU's monitor", START_LIMIT, connect)?;
+                let mut monitor = Monitor::with_patience(stream, START_LIMIT)?;
                 wait::until("QEMU's sockets", START_LIMIT, || {
                     let found = monitor.ask("query-chardev", &json!({}))?;
                     let found = found.as_array().context("a list of chardevs")?;
