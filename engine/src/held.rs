@@ -1,7 +1,8 @@
-//! Frames that wait: a slab with two orders, arrival within the shard and arrival within the flow.
+//! Frames that wait: a slab with the order of arrival within each flow, doubly linked through it, so that taking any
+//! frame out is O(1).
 //!
-//! The shard's order is what a flush goes by; the flow's order is what leaves next. Both are doubly linked through the
-//! slab, so that taking any frame out is O(1).
+//! The order of arrival within the shard is what a flush goes by. Nobody else asks for it, so it is not kept but found
+//! when a flush begins: frames carry their places in their input.
 
 use pmd_tap::{Frame, Nanos};
 
@@ -55,6 +56,13 @@ impl Placed {
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
         self.payload.start != self.range.start
+    }
+
+    /// Whether it is payload at these positions and nothing else.
+    #[inline(always)]
+    pub fn is_plain(&self, positions: SeqRange) -> bool {
+        let eventful = self.fin.is_some() || self.reset.is_some() || self.urgent_pointer.is_some();
+        self.range == positions && self.payload == positions && !eventful
     }
 
     /// Whether it carries nothing that needs a partner.
@@ -119,21 +127,12 @@ pub struct Held {
     pub content: Content,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Links {
-    next: u32,
-    previous: u32,
-}
-
-impl Links {
-    const NONE: Self = Self { next: NONE, previous: NONE };
-}
-
 #[derive(Debug)]
 struct Slot {
     held: Option<Held>,
-    in_shard: Links,
-    in_flow: Links,
+    /// Neighbours in the flow's order; of a free slot the next free one.
+    next: u32,
+    previous: u32,
 }
 
 /// Both ends of a list through the slab, and its length.
@@ -176,21 +175,23 @@ impl Queue {
     }
 }
 
-/// Which of a slot's two lists is meant.
-#[derive(Clone, Copy)]
-enum Order {
-    Shard,
-    Flow,
-}
-
 /// All frames that one shard holds.
 #[derive(Debug)]
 pub struct HeldFrames {
     slots: Vec<Slot>,
     free: u32,
-    by_arrival: BySide<Queue>,
+    counts: BySide<u32>,
     bytes: BySide<usize>,
     chains: BySide<Chains>,
+    /// What a flush still has to take out, by place in the input, the oldest last; empty between flushes.
+    leaving: BySide<Vec<Leaving>>,
+}
+
+/// A held frame that a flush is going to take out.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    ordinal: u64,
+    index: u32,
 }
 
 /// What chains hold beyond what the queues count.
@@ -215,16 +216,17 @@ impl HeldFrames {
         Self {
             slots: Vec::with_capacity(capacity),
             free: NONE,
-            by_arrival: BySide::default(),
+            counts: BySide::default(),
             bytes: BySide::default(),
             chains: BySide::default(),
+            leaving: BySide { primary: Vec::with_capacity(capacity), secondary: Vec::with_capacity(capacity) },
         }
     }
 
     /// Frames held of one side, those in chains one by one.
     #[inline(always)]
     pub fn count(&self, side: Side) -> usize {
-        usize::try_from(self.by_arrival[side].len).unwrap_or(0) + self.chains[side].extra
+        usize::try_from(self.counts[side]).unwrap_or(0) + self.chains[side].extra
     }
 
     /// Bytes held of one side.
@@ -232,19 +234,9 @@ impl HeldFrames {
         self.bytes[side]
     }
 
-    /// The frame that one side sent first.
-    pub fn oldest(&self, side: Side) -> Option<&Held> {
-        self.get(self.by_arrival[side].head()?)
-    }
-
-    /// The frames that one side sent, in the order they came.
+    /// The frames that one side sent, in no order.
     pub fn iter(&self, side: Side) -> impl Iterator<Item = &Held> {
-        let mut at = self.by_arrival[side].head;
-        std::iter::from_fn(move || {
-            let slot = self.slot(at)?;
-            at = slot.in_shard.next;
-            slot.held.as_ref()
-        })
+        self.slots.iter().filter_map(|slot| slot.held.as_ref()).filter(move |held| held.side == side)
     }
 
     #[inline(always)]
@@ -271,13 +263,13 @@ impl HeldFrames {
 
     /// The frame of the same flow and side that came next.
     pub fn next_in_flow(&self, id: HeldId) -> Option<HeldId> {
-        let next = self.slot(id.0)?.in_flow.next;
+        let next = self.slot(id.0)?.next;
         (next != NONE).then_some(HeldId(next))
     }
 
     /// The frame of the same flow and side that came before.
     pub fn previous_in_flow(&self, id: HeldId) -> Option<HeldId> {
-        let previous = self.slot(id.0)?.in_flow.previous;
+        let previous = self.slot(id.0)?.previous;
         (previous != NONE).then_some(HeldId(previous))
     }
 
@@ -297,18 +289,20 @@ impl HeldFrames {
         self.get(id).map(|held| held.frame.ordinal())
     }
 
-    /// Appends a frame to its flow's queue and to the shard's.
+    /// Appends a frame to its flow's queue.
     #[inline(always)]
     pub fn push(&mut self, flow: &mut Queue, held: Held) -> HeldId {
         let side = held.side;
+        self.counts[side] += 1;
         self.bytes[side] += bytes_of(&held.frame);
         if held.frame.has_followers() {
             self.note_chain(side, &held.frame);
         }
-        let slot = Slot { held: Some(held), in_shard: Links::NONE, in_flow: Links::NONE };
+        let previous = flow.tail;
+        let slot = Slot { held: Some(held), next: NONE, previous };
         let index = self.free;
         let index = if let Some(place) = self.slot_mut(index) {
-            let next_free = place.in_shard.next;
+            let next_free = place.next;
             *place = slot;
             self.free = next_free;
             index
@@ -316,25 +310,72 @@ impl HeldFrames {
             self.slots.push(slot);
             u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
         };
-        let mut by_arrival = self.by_arrival[side];
-        self.append(&mut by_arrival, index, Order::Shard);
-        self.by_arrival[side] = by_arrival;
-        self.append(flow, index, Order::Flow);
+        match self.slot_mut(previous) {
+            Some(last) => last.next = index,
+            None => flow.head = index,
+        }
+        flow.tail = index;
+        flow.len += 1;
         HeldId(index)
     }
 
-    /// Takes a frame out of both orders.
+    /// Takes a frame out.
     #[inline(always)]
     pub fn take(&mut self, flow: &mut Queue, id: HeldId) -> Option<Held> {
-        self.get(id)?;
-        self.unlink(flow, id.0, Order::Flow);
-        self.take_from_shard(id)
+        let free = self.free;
+        let slot = self.slot_mut(id.0)?;
+        let held = slot.held.take()?;
+        let (next, previous) = (slot.next, slot.previous);
+        slot.next = free;
+        self.free = id.0;
+        match self.slot_mut(previous) {
+            Some(before) => before.next = next,
+            None => flow.head = next,
+        }
+        match self.slot_mut(next) {
+            Some(behind) => behind.previous = previous,
+            None => flow.tail = previous,
+        }
+        flow.len -= 1;
+        self.discount(&held);
+        Some(held)
     }
 
     /// Takes out the frame that one side sent first, leaving its flow's queue alone: for a flush, which empties all
-    /// flows.
+    /// flows, and during which nothing is added.
     pub fn take_oldest(&mut self, side: Side) -> Option<Held> {
-        self.take_from_shard(self.by_arrival[side].head()?)
+        self.oldest_place(side)?;
+        let Leaving { index, .. } = self.leaving[side].pop()?;
+        self.take_alone(index)
+    }
+
+    /// The place in the input of what [`take_oldest`](Self::take_oldest) would take out.
+    pub fn oldest_place(&mut self, side: Side) -> Option<u64> {
+        if self.leaving[side].is_empty() && self.counts[side] > 0 {
+            self.line_up(side);
+        }
+        while let Some(Leaving { ordinal, index }) = self.leaving[side].last().copied() {
+            let is_there = |held: &Held| held.side == side && held.frame.ordinal() == ordinal;
+            if self.get(HeldId(index)).is_some_and(is_there) {
+                return Some(ordinal);
+            }
+            self.leaving[side].pop();
+        }
+        None
+    }
+
+    /// Finds the order in which one side's frames came.
+    #[cold]
+    fn line_up(&mut self, side: Side) {
+        let Self { slots, leaving, counts, .. } = self;
+        let line = &mut leaving[side];
+        let of_side = slots.iter().zip(0_u32..).filter_map(|(slot, index)| {
+            let held = slot.held.as_ref().filter(|held| held.side == side)?;
+            Some(Leaving { ordinal: held.frame.ordinal(), index })
+        });
+        // Free slots are reused at once, so what is held stands mostly in front.
+        line.extend(of_side.take(usize::try_from(counts[side]).unwrap_or(usize::MAX)));
+        line.sort_unstable_by_key(|leaving| std::cmp::Reverse(leaving.ordinal));
     }
 
     #[cold]
@@ -347,72 +388,36 @@ impl HeldFrames {
     /// Takes out all chains of one side, as [`take_oldest`](Self::take_oldest) does: what is in them came before they did,
     /// so a flush cannot take them as they stand.
     pub fn take_chains(&mut self, side: Side, mut taken: impl FnMut(Frame)) {
-        let mut at = self.by_arrival[side].head;
-        while self.chains[side].count > 0
-            && let Some(slot) = self.slot(at)
-        {
-            let id = HeldId(at);
-            at = slot.in_shard.next;
-            if slot.held.as_ref().is_some_and(|held| held.frame.has_followers()) {
-                self.take_from_shard(id).into_iter().for_each(|held| taken(held.frame));
+        for index in 0..u32::try_from(self.slots.len()).unwrap_or(NONE) {
+            if self.chains[side].count == 0 {
+                return;
+            }
+            let is_chain = |held: &Held| held.side == side && held.frame.has_followers();
+            if self.get(HeldId(index)).is_some_and(is_chain) {
+                self.take_alone(index).into_iter().for_each(|held| taken(held.frame));
             }
         }
     }
 
+    fn take_alone(&mut self, index: u32) -> Option<Held> {
+        let free = self.free;
+        let slot = self.slot_mut(index)?;
+        let held = slot.held.take()?;
+        slot.next = free;
+        self.free = index;
+        self.discount(&held);
+        Some(held)
+    }
+
     #[inline(always)]
-    fn take_from_shard(&mut self, id: HeldId) -> Option<Held> {
-        let held = self.slot_mut(id.0)?.held.take()?;
-        let mut by_arrival = self.by_arrival[held.side];
-        self.unlink(&mut by_arrival, id.0, Order::Shard);
-        self.by_arrival[held.side] = by_arrival;
+    fn discount(&mut self, held: &Held) {
+        self.counts[held.side] -= 1;
         self.bytes[held.side] -= bytes_of(&held.frame);
         if held.frame.has_followers() {
             let chains = &mut self.chains[held.side];
             chains.count -= 1;
             chains.extra -= held.frame.stands_for() - 1;
         }
-        let free = self.free;
-        self.slot_mut(id.0)?.in_shard = Links { next: free, previous: NONE };
-        self.free = id.0;
-        Some(held)
-    }
-
-    #[inline(always)]
-    fn links(&mut self, index: u32, order: Order) -> Option<&mut Links> {
-        let slot = self.slot_mut(index)?;
-        Some(match order {
-            Order::Shard => &mut slot.in_shard,
-            Order::Flow => &mut slot.in_flow,
-        })
-    }
-
-    #[inline(always)]
-    fn append(&mut self, queue: &mut Queue, index: u32, order: Order) {
-        if let Some(links) = self.links(queue.tail, order) {
-            links.next = index;
-        } else {
-            queue.head = index;
-        }
-        let previous = queue.tail;
-        if let Some(links) = self.links(index, order) {
-            *links = Links { next: NONE, previous };
-        }
-        queue.tail = index;
-        queue.len += 1;
-    }
-
-    #[inline(always)]
-    fn unlink(&mut self, queue: &mut Queue, index: u32, order: Order) {
-        let Some(&mut Links { next, previous }) = self.links(index, order) else { return };
-        match self.links(previous, order) {
-            Some(links) => links.next = next,
-            None => queue.head = next,
-        }
-        match self.links(next, order) {
-            Some(links) => links.previous = previous,
-            None => queue.tail = previous,
-        }
-        queue.len -= 1;
     }
 }
 
@@ -429,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn both_orders_survive_removals_anywhere() {
+    fn a_flow_keeps_its_order_and_a_flush_finds_the_shards() {
         let mut pool = FramePool::new(PoolSettings::for_frames(16, 2)).unwrap();
         let mut frames = HeldFrames::new(16);
         let (mut one, mut other) = (Queue::default(), Queue::default());

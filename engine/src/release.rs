@@ -9,7 +9,7 @@ use crate::compare::{AckPolicy, Clamp, CompareSettings, Incarnation};
 use crate::held::Placed;
 use crate::side::Side;
 use crate::verdict::{Release, Sink, WaitsFor};
-use crate::wire::{Rewritten, set_tcp_window};
+use crate::wire::{Rewritten, SeqNumber, set_tcp_window};
 
 /// What the rule says of a primary segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +91,19 @@ pub(crate) fn obstacle(
     {
         return Some(waits_for);
     }
-    match (placed.ack, settings.ack_policy) {
+    ack_obstacle(incarnation, settings, placed.ack)
+}
+
+/// Rule 3 alone.
+#[inline(always)]
+pub(crate) fn ack_obstacle(
+    incarnation: &Incarnation,
+    settings: &CompareSettings,
+    ack: Option<SeqNumber>,
+) -> Option<WaitsFor> {
+    match (ack, settings.ack_policy) {
         (None, _) | (_, AckPolicy::Any) => None,
-        (Some(ack), AckPolicy::Both) => match secondary.ack {
+        (Some(ack), AckPolicy::Both) => match incarnation.streams.secondary.ack {
             Some(acknowledged) if !acknowledged.is_before(ack) => None,
             _ => Some(WaitsFor::SecondaryAck),
         },

@@ -196,7 +196,7 @@ impl Shard {
         self.store.held.bytes(side)
     }
 
-    /// The frames held of one side, by their place in their input, oldest first.
+    /// The frames held of one side, by their place in their input, in no order.
     pub fn held_ordinals(&self, side: Side) -> impl Iterator<Item = u64> {
         self.store.held.iter(side).flat_map(|held| held.frame.originals().map(Frame::ordinal))
     }
@@ -233,6 +233,43 @@ impl Shard {
         // The packet stays where it is: it is large.
         let packet = &work.packet;
         let Work { frame, hash, budget, .. } = work;
+        let Packet::Tcp(flow, segment) = packet else {
+            return self.handle_any(side, frame, packet, hash, budget, now, sink);
+        };
+        if let Some(index) = self.table.find(flow, hash)
+            && let Some(connection) = self.table.get_mut(index)
+            && connection.is_in_step(Stamp::new(self.epoch, self.rules.number))
+            && !connection.is_expired(&self.settings.compare, now)
+            && (side == Side::Primary || budget == Budget::Room)
+        {
+            let settings = self.rules.set.settings(connection.rule());
+            let mut cx = Context { settings, store: &mut self.store };
+            let arrival = Arrival { side, frame, connection: index };
+            match connection.handle_in_step(&mut cx, arrival, segment, now, sink) {
+                Ok(Nanos::NEVER) => {}
+                Ok(deadline) => self.timers.arm_by(index, deadline),
+                Err(Arrival { frame, .. }) => {
+                    self.handle_any(side, frame, packet, hash, budget, now, sink);
+                }
+            }
+            return;
+        }
+        self.handle_any(side, frame, packet, hash, budget, now, sink);
+    }
+
+    /// A frame that is not of a connection in step, or not an ordinary one.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments)]
+    fn handle_any(
+        &mut self,
+        side: Side,
+        frame: Frame,
+        packet: &Packet,
+        hash: FlowHash,
+        budget: Budget,
+        now: Nanos,
+        sink: &mut impl Sink,
+    ) {
         let Some(flow) = packet.flow() else {
             if let Packet::Fragment(_) | Packet::Stray(_) = packet {
                 return self.handle_stray(side, frame, packet, sink);
@@ -243,22 +280,6 @@ impl Shard {
             };
         };
         let found = self.table.find(flow, hash);
-        let mut frame = frame;
-        if let Packet::Tcp(_, segment) = packet
-            && let Some(index) = found
-            && let Some(connection) = self.table.get_mut(index)
-            && connection.is_in_step(Stamp::new(self.epoch, self.rules.number))
-            && !connection.is_expired(&self.settings.compare, now)
-            && (side == Side::Primary || budget == Budget::Room)
-        {
-            let settings = self.rules.set.settings(connection.rule());
-            let mut cx = Context { settings, store: &mut self.store };
-            let arrival = Arrival { side, frame, connection: index };
-            match connection.handle_in_step(&mut cx, arrival, segment, now, sink) {
-                Ok(deadline) => return self.timers.arm_by(index, deadline),
-                Err(arrival) => frame = arrival.frame,
-            }
-        }
         let Some(index) = self.admit(found, packet, hash, now) else {
             return self.handle_untracked(side, frame, packet, now, sink);
         };
@@ -469,7 +490,7 @@ impl Shard {
     }
 
     fn take_oldest_primary(&mut self) -> Option<Frame> {
-        let held = self.store.held.oldest(Side::Primary).map(|held| held.frame.ordinal());
+        let held = self.store.held.oldest_place(Side::Primary);
         match self.loose.last() {
             Some(loose) if held.is_none_or(|held| loose.ordinal() < held) => self.loose.pop(),
             _ => self.store.held.take_oldest(Side::Primary).map(|held| held.frame),

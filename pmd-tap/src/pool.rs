@@ -80,7 +80,7 @@ impl FramePool {
     pub fn new(settings: PoolSettings) -> Result<Self, PoolError> {
         let counts = settings.counts();
         let capacities =
-            (0..CLASSES).flat_map(move |class| std::iter::repeat_n(CLASS_BYTES[class], counts[class]));
+            (0..CLASSES).flat_map(move |class| std::iter::repeat_n((class, CLASS_BYTES[class]), counts[class]));
         let (slots, all) =
             Slots::new(capacities).map_err(|source| PoolError::Map { bytes: settings.bytes(), source })?;
         let mut pool = Self { slots, free: counts.map(Vec::with_capacity), free_count: 0 };
@@ -131,8 +131,7 @@ impl FramePool {
 
     #[inline]
     fn put(&mut self, slot: FreeSlot) {
-        let class = CLASS_BYTES.iter().position(|&bytes| bytes == slot.capacity()).unwrap_or(0);
-        self.free[class].push(slot);
+        self.free[slot.class() % CLASSES].push(slot);
         self.free_count += 1;
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct SlotHeader {
     pub(crate) capacity: u32,
     pub(crate) len: u32,
     pub(crate) virtio_len: u32,
+    /// Which of its pool's sizes it is.
+    class: u32,
     pub(crate) arrival: Nanos,
     pub(crate) ordinal: u64,
     /// The first of the frames that stand behind this one; each has the next.
@@ -88,13 +90,13 @@ pub(crate) struct Slots {
 unsafe impl Send for Slots {}
 
 impl Slots {
-    /// Maps slots of the given payload capacities (bytes), each behind its header, headers on cache lines.
+    /// Maps slots of the given classes and payload capacities (bytes), each behind its header, headers on cache lines.
     /// The handles come in the order of the capacities.
     pub(crate) fn new(
-        capacities: impl Iterator<Item = usize> + Clone,
+        capacities: impl Iterator<Item = (usize, usize)> + Clone,
     ) -> rustix::io::Result<(Self, Vec<FreeSlot>)> {
         let stride = |capacity: usize| SLOT_HEADER_BYTES + capacity.next_multiple_of(64);
-        let bytes = capacities.clone().map(stride).sum::<usize>().max(1);
+        let bytes = capacities.clone().map(|(_, capacity)| stride(capacity)).sum::<usize>().max(1);
         let count = capacities.clone().count();
         let mapping = Mapping::new(bytes)?;
         let base = mapping.base;
@@ -102,7 +104,7 @@ impl Slots {
         let home = NonNull::from(Box::leak(home));
         let mut start = 0;
         let free = capacities
-            .map(|capacity| {
+            .map(|(class, capacity)| {
                 // SAFETY: the starts add up to `bytes`, so header and capacity lie inside the mapping.
                 let header: NonNull<SlotHeader> = unsafe { base.add(start) }.cast();
                 start += stride(capacity);
@@ -113,6 +115,7 @@ impl Slots {
                         capacity: u32::try_from(capacity).expect("a slot is smaller than 4 GiB"),
                         len: 0,
                         virtio_len: 0,
+                        class: u32::try_from(class).expect("there are few classes"),
                         arrival: Nanos::ZERO,
                         ordinal: 0,
                         next: None,
@@ -185,11 +188,11 @@ impl FreeSlot {
         RawSlot { header: self.header }
     }
 
-    /// Payload bytes it has room for.
+    /// Which of its pool's sizes it is.
     #[inline(always)]
-    pub(crate) fn capacity(&self) -> usize {
+    pub(crate) fn class(&self) -> usize {
         // SAFETY: the header was initialised by `Slots::new` and this handle is its only one.
-        usize::try_from(unsafe { self.header.as_ref() }.capacity).unwrap_or(0)
+        usize::try_from(unsafe { self.header.as_ref() }.class).unwrap_or(0)
     }
 }
 

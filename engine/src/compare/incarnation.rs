@@ -401,13 +401,18 @@ impl Incarnation {
     /// Takes note of the primary's acknowledgment and window, and of those of the secondary that it makes count.
     #[inline(always)]
     pub(super) fn note_primary_ack(&mut self, placed: &Placed) {
-        let Some(ack) = placed.ack else { return };
-        let primary = &mut self.streams.primary;
-        if primary.ack.is_none() {
+        if let Some(ack) = placed.ack {
+            self.primary_acks(ack, edge_of(placed, ack, self.streams.primary.scale));
+        }
+    }
+
+    /// The same, the right edge being known.
+    #[inline(always)]
+    pub(super) fn primary_acks(&mut self, ack: SeqNumber, edge: SeqNumber) {
+        if self.streams.primary.ack.is_none() {
             self.forget_strange_ack(ack);
         }
-        let primary = &mut self.streams.primary;
-        primary.note_ack(ack, edge_of(placed, ack, primary.scale));
+        self.streams.primary.note_ack(ack, edge);
         if !self.acks_ahead.is_empty() {
             self.count_acks_ahead();
         }
@@ -426,18 +431,25 @@ impl Incarnation {
     /// Takes note of the secondary's acknowledgment and window.
     #[inline(always)]
     pub(super) fn note_secondary_ack(&mut self, placed: &Placed) {
-        let Some(ack) = placed.ack else { return };
-        let secondary = &mut self.streams.secondary;
+        if let Some(ack) = placed.ack {
+            self.secondary_acks(ack, edge_of(placed, ack, self.streams.secondary.scale));
+        }
+    }
+
+    /// The same, the right edge being known.
+    #[inline(always)]
+    pub(super) fn secondary_acks(&mut self, ack: SeqNumber, edge: SeqNumber) {
         if let Some(committed) = self.committed_ack
             && committed.is_before(ack)
             && self.streams.primary.ack.is_none_or(|primary| primary.is_before(ack))
         {
             // A SYN's window is not scaled: what is kept must not become more.
-            let window = u32::try_from(edge_of(placed, ack, secondary.scale).past(ack)).unwrap_or(0);
-            self.acks_ahead.insert(ack, u16::try_from(window >> secondary.scale).unwrap_or(u16::MAX));
+            let window = u32::try_from(edge.past(ack)).unwrap_or(0);
+            let window = u16::try_from(window >> self.streams.secondary.scale).unwrap_or(u16::MAX);
+            self.acks_ahead.insert(ack, window);
             return;
         }
-        secondary.note_ack(ack, edge_of(placed, ack, secondary.scale));
+        self.streams.secondary.note_ack(ack, edge);
     }
 
     /// Takes note of a contradiction; nothing at or past it leaves.

@@ -5,18 +5,27 @@
 //! Nothing is decided here that the long way ([`Session`]) would decide otherwise; it has the same outcome with
 //! most questions answered beforehand. Whatever is not ordinary comes back untouched.
 
-use pmd_tap::Nanos;
+use pmd_tap::{Frame, Nanos};
 
-use super::incarnation::Incarnation;
+use super::incarnation::{Incarnation, Mapping};
 use super::session::Session;
-use super::stream::Stream;
+use super::window::plain_edge;
 use super::{Arrival, Connection, Context, Protocol, Reported};
 use crate::held::{Content, HeldId, Placed};
-use crate::release::obstacle;
+use crate::release::ack_obstacle;
 use crate::side::Side;
 use crate::spans::{Owner, Span};
 use crate::verdict::{Discard, Release, Sink};
 use crate::wire::{Segment, SeqRange};
+
+/// What became of an ordinary segment's frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// It is held.
+    ToStay,
+    /// It was released or dropped.
+    AndWent,
+}
 
 impl Connection {
     /// Handles a segment if it is an ordinary one, and says by when the connection's timer must come up, if that is news;
@@ -31,234 +40,219 @@ impl Connection {
         sink: &mut impl Sink,
     ) -> Result<Nanos, Arrival> {
         debug_assert!(self.keeps_step(), "a stamp outlived its reason");
-        let Self { flow, protocol: Protocol::Tcp(tcp), overdue, in_step, .. } = self else {
-            return Err(arrival);
-        };
         #[cfg(test)]
         if short_way::is_closed() {
             return Err(arrival);
         }
-        let side = arrival.side;
-        let held_before = flow.queues[side].len();
-        if side == Side::Secondary && held_before >= cx.settings.max_queue_size {
+        let Self { flow, protocol: Protocol::Tcp(tcp), overdue, in_step, .. } = self else {
             return Err(arrival);
-        }
+        };
+        let (side, arrived) = (arrival.side, arrival.frame.arrival());
+        let held_before = flow.queues[side].len();
         let mut session = Session { flow, cx, incarnation: &mut tcp.current, sink };
-        let Some(ordinary) = session.ordinary(&arrival, segment) else { return Err(arrival) };
+        let came = match side {
+            Side::Primary => session.primary_in_step(arrival, segment)?,
+            Side::Secondary if held_before >= session.cx.settings.max_queue_size => return Err(arrival),
+            Side::Secondary => session.secondary_in_step(arrival, segment)?,
+        };
         #[cfg(test)]
         short_way::count();
-        session.flow.last_seen = now;
+        flow.last_seen = now;
         let mut deadline = Nanos::NEVER;
-        let freed = match &ordinary {
-            Ordinary::Twin(placed, twin) => session.meet_twin(arrival, placed, *twin),
-            Ordinary::Ack(placed) => session.pass_ack(arrival, placed),
-            Ordinary::First(placed) | Ordinary::EarlyAck(placed) => {
-                if held_before == 0 && *overdue == Reported::No {
-                    deadline = arrival.frame.arrival() + session.cx.settings.compare_timeout;
-                }
-                session.hold_ordinary(arrival, placed)
+        if came == Came::ToStay {
+            if held_before == 0 && *overdue == Reported::No {
+                deadline = arrived + cx.settings.compare_timeout;
             }
-        };
-        if !tcp.current.expects_no_ack() || flow.has_left_comparison() {
-            in_step.clear();
+            flow.watch_queue(cx, side, held_before, sink);
+            if flow.has_left_comparison() {
+                in_step.clear();
+            }
         }
-        if freed == Freed::Perhaps && !flow.queues.primary.is_empty() {
-            tcp.drain(flow, cx, now, sink);
-            deadline = deadline.min(tcp.grace_ends_at());
+        if side == Side::Secondary {
+            if !tcp.current.expects_no_ack() {
+                in_step.clear();
+            }
+            if !flow.queues.primary.is_empty() {
+                tcp.drain(flow, cx, now, sink);
+                deadline = deadline.min(tcp.grace_ends_at());
+            }
         }
-        flow.watch_queue(cx, side, held_before, sink);
         Ok(deadline)
     }
 }
 
 impl Incarnation {
-    /// The place of an ordinary segment; `None` if it is not one.
+    /// The positions of an ordinary segment; `None` if it is not one.
     #[inline(always)]
-    fn place_ordinary(&self, side: Side, segment: &Segment) -> Option<Placed> {
-        if segment.flags.is_eventful() {
-            return None;
-        }
-        let position = match side {
-            Side::Primary => segment.seq,
-            Side::Secondary => self.settled_shift()?.apply(segment.seq),
+    fn ordinary_range(&self, side: Side, segment: &Segment) -> Option<SeqRange> {
+        let position = match (side, self.mapping) {
+            (Side::Primary, _) => segment.seq,
+            (Side::Secondary, Mapping::Fixed(shift)) => shift.apply(segment.seq),
+            (Side::Secondary, _) => return None,
         };
-        if self.streams[side].reach?.next != position {
-            return None;
-        }
-        let range = SeqRange::new(position, segment.payload.len);
-        let (extent, ack) = (segment.payload, segment.ack);
-        let window = segment.window;
-        Some(Placed {
-            range,
-            payload: range,
-            extent,
-            ack,
-            fin: None,
-            reset: None,
-            window,
-            urgent_pointer: None,
-        })
+        let goes_on = self.streams[side].reach?.next == position;
+        (goes_on && !segment.flags.is_eventful()).then(|| SeqRange::new(position, segment.payload.len))
     }
-}
 
-/// Whether something that the primary still holds may have become free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Freed {
-    Perhaps,
-    Nothing,
-}
+    /// Whether the other side has not begun to send what starts there, so that nothing of it can be compared yet.
+    #[inline(always)]
+    fn is_first(&self, side: Side, range: SeqRange) -> bool {
+        self.streams[side.other()].reach.is_none_or(|reach| !range.start.is_before(reach.next))
+    }
 
-/// What an ordinary segment is to its connection.
-#[derive(Clone, Copy, Debug)]
-enum Ordinary {
-    /// Data that the other side has not begun to send.
-    First(Placed),
-    /// The other side's half is held, and equal.
-    Twin(Placed, HeldId),
-    /// An acknowledgment that needs nothing (more) of the other side.
-    Ack(Placed),
-    /// An acknowledgment of the primary that the secondary has not sent yet.
-    EarlyAck(Placed),
+    /// Takes note of what an ordinary segment acknowledges.
+    #[inline(always)]
+    fn note_ordinary_ack(&mut self, side: Side, segment: &Segment) {
+        let Some(ack) = segment.ack else { return };
+        let edge = plain_edge(ack, segment.window, self.streams[side].scale);
+        match side {
+            Side::Primary => self.primary_acks(ack, edge),
+            Side::Secondary => self.secondary_acks(ack, edge),
+        }
+    }
 }
 
 impl<K: Sink> Session<'_, '_, K> {
-    /// What an ordinary segment is; `None` if it is not one. Nothing changes yet.
     #[inline(always)]
-    fn ordinary(&self, arrival: &Arrival, segment: &Segment) -> Option<Ordinary> {
-        let placed = self.incarnation.place_ordinary(arrival.side, segment)?;
-        if segment.payload.len == 0 {
-            return self.ordinary_ack(arrival.side, placed);
+    fn primary_in_step(&mut self, arrival: Arrival, segment: &Segment) -> Result<Came, Arrival> {
+        let Some(range) = self.incarnation.ordinary_range(Side::Primary, segment) else { return Err(arrival) };
+        if range.is_empty() {
+            return self.primary_ack_in_step(arrival, segment, range);
         }
-        let other = &self.incarnation.streams[arrival.side.other()];
-        // What the other side has not begun to send cannot be compared yet, and waits.
-        if !placed.range.start.is_before(other.reach?.next) {
-            return Some(Ordinary::First(placed));
-        }
-        let twin = self.twin(other, &placed, arrival.frame.ethernet())?;
-        let leaves = arrival.side == Side::Secondary
-            || (self.flow.queues.primary.is_empty() && self.leaves_unchanged(&placed));
-        leaves.then_some(Ordinary::Twin(placed, twin))
-    }
-
-    #[inline(always)]
-    fn ordinary_ack(&self, side: Side, placed: Placed) -> Option<Ordinary> {
-        match side {
-            Side::Secondary if self.incarnation.is_below_commit(placed.range) => None,
-            Side::Secondary => Some(Ordinary::Ack(placed)),
-            Side::Primary if !self.flow.queues.primary.is_empty() => Some(Ordinary::EarlyAck(placed)),
-            Side::Primary if obstacle(self.incarnation, self.cx.settings, &placed).is_some() => {
-                Some(Ordinary::EarlyAck(placed))
-            }
-            // A window that reaches further than the secondary's waits or is lowered: the long way.
-            Side::Primary => self.leaves_unchanged(&placed).then_some(Ordinary::Ack(placed)),
-        }
-    }
-
-    #[inline(always)]
-    fn pass_ack(&mut self, arrival: Arrival, placed: &Placed) -> Freed {
-        match arrival.side {
-            Side::Primary => {
-                self.incarnation.note_primary_ack(placed);
-                self.sink.release(arrival.frame, Release::Ack);
-                Freed::Nothing
-            }
-            Side::Secondary => {
-                self.incarnation.note_secondary_ack(placed);
-                self.sink.discard(arrival.frame, Discard::Matched);
-                Freed::Perhaps
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn hold_ordinary(&mut self, arrival: Arrival, placed: &Placed) -> Freed {
-        let side = arrival.side;
-        let (unmatched, freed) = match side {
+        if self.incarnation.is_first(Side::Primary, range) {
             // No ack of the secondary waits for this one, so it changes nothing for those before it.
-            Side::Primary => {
-                self.incarnation.note_primary_ack(placed);
-                (0, Freed::Nothing)
-            }
-            Side::Secondary => {
-                self.incarnation.note_secondary_ack(placed);
-                (placed.range.len(), Freed::Perhaps)
-            }
+            self.hold_ordinary(arrival, segment, range);
+            return Ok(Came::ToStay);
+        }
+        let Some(twin) = self.twin(Side::Primary, range, segment, &arrival.frame) else { return Err(arrival) };
+        let leaves = self.flow.queues.primary.is_empty()
+            && ack_obstacle(self.incarnation, self.cx.settings, segment.ack).is_none()
+            && self.incarnation.keeps_window(self.cx.settings, segment.ack, segment.window);
+        if !leaves {
+            return Err(arrival);
+        }
+        self.incarnation.note_ordinary_ack(Side::Primary, segment);
+        self.cx.store.spans.remove(&mut self.incarnation.streams.secondary.held, range.start);
+        self.discard_held(twin, Discard::Matched);
+        self.incarnation.streams.primary.advance(range.end);
+        self.incarnation.move_mark();
+        self.sink.release(arrival.frame, Release::Matched);
+        Ok(Came::AndWent)
+    }
+
+    /// A pure ACK of the primary: it leaves, or waits for the secondary's.
+    #[inline(always)]
+    fn primary_ack_in_step(
+        &mut self,
+        arrival: Arrival,
+        segment: &Segment,
+        range: SeqRange,
+    ) -> Result<Came, Arrival> {
+        let waits = !self.flow.queues.primary.is_empty()
+            || ack_obstacle(self.incarnation, self.cx.settings, segment.ack).is_some();
+        if waits {
+            self.hold_ordinary(arrival, segment, range);
+            return Ok(Came::ToStay);
+        }
+        // A window that reaches further than the secondary's waits or is lowered: the long way.
+        if !self.incarnation.keeps_window(self.cx.settings, segment.ack, segment.window) {
+            return Err(arrival);
+        }
+        self.incarnation.note_ordinary_ack(Side::Primary, segment);
+        self.sink.release(arrival.frame, Release::Ack);
+        Ok(Came::AndWent)
+    }
+
+    #[inline(always)]
+    fn secondary_in_step(&mut self, arrival: Arrival, segment: &Segment) -> Result<Came, Arrival> {
+        let Some(range) = self.incarnation.ordinary_range(Side::Secondary, segment) else {
+            return Err(arrival);
         };
-        let id = self.hold(arrival, placed, unmatched);
-        if placed.range.is_empty() {
-            return freed;
+        if range.is_empty() {
+            if self.incarnation.is_below_commit(range) {
+                return Err(arrival);
+            }
+            self.incarnation.note_ordinary_ack(Side::Secondary, segment);
+            self.sink.discard(arrival.frame, Discard::Matched);
+            return Ok(Came::AndWent);
+        }
+        if self.incarnation.is_first(Side::Secondary, range) {
+            self.hold_ordinary(arrival, segment, range);
+            return Ok(Came::ToStay);
+        }
+        let Some(twin) = self.twin(Side::Secondary, range, segment, &arrival.frame) else {
+            return Err(arrival);
+        };
+        self.incarnation.note_ordinary_ack(Side::Secondary, segment);
+        self.incarnation.streams.secondary.advance(range.end);
+        self.sink.discard(arrival.frame, Discard::Matched);
+        self.release_twin(range, twin);
+        Ok(Came::AndWent)
+    }
+
+    #[inline(always)]
+    fn hold_ordinary(&mut self, arrival: Arrival, segment: &Segment, range: SeqRange) {
+        let side = arrival.side;
+        self.incarnation.note_ordinary_ack(side, segment);
+        let placed = Placed {
+            range,
+            payload: range,
+            extent: segment.payload,
+            ack: segment.ack,
+            fin: None,
+            reset: None,
+            window: segment.window,
+            urgent_pointer: None,
+        };
+        let unmatched = match side {
+            Side::Primary => 0,
+            Side::Secondary => segment.payload.len,
+        };
+        let id = self.hold(arrival, &placed, unmatched);
+        if range.is_empty() {
+            return;
         }
         let stream = &mut self.incarnation.streams[side];
-        let span = Span { range: placed.range, owner: Owner(id.0) };
-        if self.cx.store.spans.insert(&mut stream.held, span) {
-            stream.advance(placed.range.end);
+        if self.cx.store.spans.insert(&mut stream.held, Span { range, owner: Owner(id.0) }) {
+            stream.advance(range.end);
         } else {
             self.flow.lose(self.sink);
         }
         if side == Side::Primary {
             self.incarnation.move_mark();
         }
-        freed
     }
 
-    /// The held frame with exactly the same positions and bytes.
+    /// The other side's held frame with exactly the same positions and bytes.
     #[inline(always)]
-    fn twin(&self, other: &Stream, placed: &Placed, ethernet: &[u8]) -> Option<HeldId> {
-        let span = self.cx.store.spans.first_ending_after(&other.held, placed.range.start)?;
+    fn twin(&self, side: Side, range: SeqRange, segment: &Segment, frame: &Frame) -> Option<HeldId> {
+        let other = &self.incarnation.streams[side.other()];
+        let span = self.cx.store.spans.first_ending_after(&other.held, range.start)?;
         let id = HeldId(span.owner.0);
         let held = self.cx.store.held.get(id)?;
         let Content::Segment { placed: theirs, unmatched, .. } = &held.content else { return None };
-        let whole = span.range == placed.range && theirs.payload == placed.payload;
         // A secondary's frame that met parts of its partner before takes the long way.
-        if !whole || (held.side == Side::Secondary && *unmatched != placed.range.len()) {
+        let is_untouched = side == Side::Secondary || *unmatched == segment.payload.len;
+        if span.range != range || theirs.payload != range || !is_untouched {
             return None;
         }
-        (placed.extent.of(ethernet) == theirs.extent.of(held.frame.ethernet())).then_some(id)
-    }
-
-    #[inline(always)]
-    fn meet_twin(&mut self, arrival: Arrival, placed: &Placed, twin: HeldId) -> Freed {
-        match arrival.side {
-            Side::Primary => {
-                self.incarnation.note_primary_ack(placed);
-                let secondary = &mut self.incarnation.streams.secondary;
-                self.cx.store.spans.remove(&mut secondary.held, placed.range.start);
-                self.discard_held(twin, Discard::Matched);
-                self.incarnation.streams.primary.advance(placed.range.end);
-                self.incarnation.move_mark();
-                self.sink.release(arrival.frame, Release::Matched);
-            }
-            Side::Secondary => {
-                self.incarnation.note_secondary_ack(placed);
-                self.incarnation.streams.secondary.advance(placed.range.end);
-                self.sink.discard(arrival.frame, Discard::Matched);
-                self.release_twin(placed, twin);
-            }
-        }
-        Freed::Perhaps
-    }
-
-    /// Whether nothing keeps a primary segment, nor its window as it is; all else is drained, or takes the long way.
-    #[inline(always)]
-    fn leaves_unchanged(&self, placed: &Placed) -> bool {
-        obstacle(self.incarnation, self.cx.settings, placed).is_none()
-            && self.incarnation.clamp(self.cx.settings, placed).is_none()
+        (segment.payload.of(frame.ethernet()) == theirs.extent.of(held.frame.ethernet())).then_some(id)
     }
 
     /// Lets the primary's half go if it is the oldest of its queue and nothing else keeps it; what is behind it is
     /// drained as ever.
     #[inline(always)]
-    fn release_twin(&mut self, placed: &Placed, twin: HeldId) {
+    fn release_twin(&mut self, range: SeqRange, twin: HeldId) {
         let Some(held) = self.cx.store.held.get(twin) else { return };
         let Content::Segment { placed: theirs, .. } = &held.content else { return };
-        if self.flow.queues.primary.head() != Some(twin)
-            || theirs.range != placed.range
-            || !self.leaves_unchanged(theirs)
-        {
+        let leaves = self.flow.queues.primary.head() == Some(twin)
+            && theirs.is_plain(range)
+            && ack_obstacle(self.incarnation, self.cx.settings, theirs.ack).is_none()
+            && self.incarnation.keeps_window(self.cx.settings, theirs.ack, theirs.window);
+        if !leaves {
             return;
         }
-        let primary = &mut self.incarnation.streams.primary;
-        self.cx.store.spans.remove(&mut primary.held, placed.range.start);
+        self.cx.store.spans.remove(&mut self.incarnation.streams.primary.held, range.start);
         if let Some(held) = self.cx.store.held.take(&mut self.flow.queues.primary, twin) {
             self.sink.release(held.frame, Release::Matched);
         }

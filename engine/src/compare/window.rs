@@ -22,10 +22,31 @@ pub(super) fn edge_of(placed: &Placed, ack: SeqNumber, scale: u8) -> SeqNumber {
         return ack;
     }
     let scale = if placed.is_syn() { 0 } else { scale };
-    ack + (u32::from(placed.window) << scale)
+    plain_edge(ack, placed.window, scale)
+}
+
+/// The right edge of a window that is neither a SYN's nor a reset's.
+#[inline(always)]
+pub(super) fn plain_edge(ack: SeqNumber, window: u16, scale: u8) -> SeqNumber {
+    ack + (u32::from(window) << scale)
 }
 
 impl Incarnation {
+    /// Whether the window of a primary segment without SYN or RST may stay, as far as can be said at once: a yes is
+    /// [`clamp`](Self::clamp)'s, a no is for it to judge.
+    #[inline(always)]
+    pub(super) fn keeps_window(
+        &self,
+        settings: &CompareSettings,
+        ack: Option<SeqNumber>,
+        window: u16,
+    ) -> bool {
+        let Some(ack) = ack else { return true };
+        let secondary = &self.streams.secondary;
+        let beyond = secondary.edge.is_before(plain_edge(ack, window, self.streams.primary.scale));
+        !beyond || secondary.ack.is_none() || settings.ignored.has(Field::Window)
+    }
+
     /// What a primary segment's window must be lowered to; `None`: it may stay.
     #[inline(always)]
     pub(crate) fn clamp(&self, settings: &CompareSettings, placed: &Placed) -> Option<Clamp> {
