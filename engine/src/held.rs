@@ -219,7 +219,10 @@ impl HeldFrames {
             counts: BySide::default(),
             bytes: BySide::default(),
             chains: BySide::default(),
-            leaving: BySide { primary: Vec::with_capacity(capacity), secondary: Vec::with_capacity(capacity) },
+            leaving: BySide {
+                primary: Vec::with_capacity(capacity),
+                secondary: Vec::with_capacity(capacity),
+            },
         }
     }
 

@@ -79,8 +79,8 @@ impl FramePool {
     /// Maps the memory for a pool.
     pub fn new(settings: PoolSettings) -> Result<Self, PoolError> {
         let counts = settings.counts();
-        let capacities =
-            (0..CLASSES).flat_map(move |class| std::iter::repeat_n((class, CLASS_BYTES[class]), counts[class]));
+        let capacities = (0..CLASSES)
+            .flat_map(move |class| std::iter::repeat_n((class, CLASS_BYTES[class]), counts[class]));
         let (slots, all) =
             Slots::new(capacities).map_err(|source| PoolError::Map { bytes: settings.bytes(), source })?;
         let mut pool = Self { slots, free: counts.map(Vec::with_capacity), free_count: 0 };

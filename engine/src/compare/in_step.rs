@@ -40,8 +40,7 @@ impl Connection {
     /// Finds out whether it is in step from here on.
     #[inline(always)]
     pub(super) fn find_step(&mut self) {
-        self.in_step =
-            if self.keeps_step() { Stamp::new(self.epoch, self.ruled_by) } else { Stamp::NONE };
+        self.in_step = if self.keeps_step() { Stamp::new(self.epoch, self.ruled_by) } else { Stamp::NONE };
     }
 
     #[inline(always)]

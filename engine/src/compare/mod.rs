@@ -9,6 +9,7 @@ mod fields;
 mod former;
 mod in_step;
 mod incarnation;
+mod line;
 mod masking;
 mod ordinary;
 mod resets;
@@ -421,6 +422,7 @@ impl Connection {
         sink: &mut impl Sink,
     ) {
         self.in_step.clear();
+        self.break_lines(cx.store, sink);
         self.handle_any(cx, arrival, packet, now, sink);
         self.find_step();
     }

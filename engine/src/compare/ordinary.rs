@@ -14,7 +14,6 @@ use super::{Arrival, Connection, Context, Protocol, Reported};
 use crate::held::{Content, HeldId, Placed};
 use crate::release::ack_obstacle;
 use crate::side::Side;
-use crate::spans::{Owner, Span};
 use crate::verdict::{Discard, Release, Sink};
 use crate::wire::{Segment, SeqRange};
 
@@ -59,22 +58,22 @@ impl Connection {
         short_way::count();
         flow.last_seen = now;
         let mut deadline = Nanos::NEVER;
-        if came == Came::ToStay {
-            if held_before == 0 && *overdue == Reported::No {
-                deadline = arrived + cx.settings.compare_timeout;
-            }
-            flow.watch_queue(cx, side, held_before, sink);
-            if flow.has_left_comparison() {
-                in_step.clear();
-            }
-        }
         if side == Side::Secondary {
             if !tcp.current.expects_no_ack() {
                 in_step.clear();
             }
             if !flow.queues.primary.is_empty() {
                 tcp.drain(flow, cx, now, sink);
-                deadline = deadline.min(tcp.grace_ends_at());
+                deadline = tcp.grace_ends_at();
+            }
+        }
+        if came == Came::ToStay {
+            if held_before == 0 && *overdue == Reported::No {
+                deadline = deadline.min(arrived + cx.settings.compare_timeout);
+            }
+            flow.watch_queue(cx, side, held_before, sink);
+            if flow.has_left_comparison() {
+                in_step.clear();
             }
         }
         Ok(deadline)
@@ -115,7 +114,9 @@ impl Incarnation {
 impl<K: Sink> Session<'_, '_, K> {
     #[inline(always)]
     fn primary_in_step(&mut self, arrival: Arrival, segment: &Segment) -> Result<Came, Arrival> {
-        let Some(range) = self.incarnation.ordinary_range(Side::Primary, segment) else { return Err(arrival) };
+        let Some(range) = self.incarnation.ordinary_range(Side::Primary, segment) else {
+            return Err(arrival);
+        };
         if range.is_empty() {
             return self.primary_ack_in_step(arrival, segment, range);
         }
@@ -124,7 +125,9 @@ impl<K: Sink> Session<'_, '_, K> {
             self.hold_ordinary(arrival, segment, range);
             return Ok(Came::ToStay);
         }
-        let Some(twin) = self.twin(Side::Primary, range, segment, &arrival.frame) else { return Err(arrival) };
+        let Some(twin) = self.twin(Side::Primary, range, segment, &arrival.frame) else {
+            return Err(arrival);
+        };
         let leaves = self.flow.queues.primary.is_empty()
             && ack_obstacle(self.incarnation, self.cx.settings, segment.ack).is_none()
             && self.incarnation.keeps_window(self.cx.settings, segment.ack, segment.window);
@@ -132,7 +135,9 @@ impl<K: Sink> Session<'_, '_, K> {
             return Err(arrival);
         }
         self.incarnation.note_ordinary_ack(Side::Primary, segment);
-        self.cx.store.spans.remove(&mut self.incarnation.streams.secondary.held, range.start);
+        let secondary = &mut self.incarnation.streams.secondary;
+        secondary.meet(self.cx.store);
+        secondary.let_go(self.cx.store, range, twin);
         self.discard_held(twin, Discard::Matched);
         self.incarnation.streams.primary.advance(range.end);
         self.incarnation.move_mark();
@@ -185,6 +190,7 @@ impl<K: Sink> Session<'_, '_, K> {
         };
         self.incarnation.note_ordinary_ack(Side::Secondary, segment);
         self.incarnation.streams.secondary.advance(range.end);
+        self.incarnation.streams.primary.meet(self.cx.store);
         self.sink.discard(arrival.frame, Discard::Matched);
         self.release_twin(range, twin);
         Ok(Came::AndWent)
@@ -213,7 +219,7 @@ impl<K: Sink> Session<'_, '_, K> {
             return;
         }
         let stream = &mut self.incarnation.streams[side];
-        if self.cx.store.spans.insert(&mut stream.held, Span { range, owner: Owner(id.0) }) {
+        if stream.hold_next(self.cx.store, range, id) {
             stream.advance(range.end);
         } else {
             self.flow.lose(self.sink);
@@ -226,14 +232,12 @@ impl<K: Sink> Session<'_, '_, K> {
     /// The other side's held frame with exactly the same positions and bytes.
     #[inline(always)]
     fn twin(&self, side: Side, range: SeqRange, segment: &Segment, frame: &Frame) -> Option<HeldId> {
-        let other = &self.incarnation.streams[side.other()];
-        let span = self.cx.store.spans.first_ending_after(&other.held, range.start)?;
-        let id = HeldId(span.owner.0);
+        let id = self.incarnation.streams[side.other()].held_at(self.cx.store, range)?;
         let held = self.cx.store.held.get(id)?;
         let Content::Segment { placed: theirs, unmatched, .. } = &held.content else { return None };
         // A secondary's frame that met parts of its partner before takes the long way.
         let is_untouched = side == Side::Secondary || *unmatched == segment.payload.len;
-        if span.range != range || theirs.payload != range || !is_untouched {
+        if theirs.range != range || theirs.payload != range || !is_untouched {
             return None;
         }
         (segment.payload.of(frame.ethernet()) == theirs.extent.of(held.frame.ethernet())).then_some(id)
@@ -252,7 +256,7 @@ impl<K: Sink> Session<'_, '_, K> {
         if !leaves {
             return;
         }
-        self.cx.store.spans.remove(&mut self.incarnation.streams.primary.held, range.start);
+        self.incarnation.streams.primary.let_go(self.cx.store, range, twin);
         if let Some(held) = self.cx.store.held.take(&mut self.flow.queues.primary, twin) {
             self.sink.release(held.frame, Release::Matched);
         }

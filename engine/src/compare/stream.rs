@@ -3,6 +3,7 @@
 use super::Store;
 use super::former::Memory;
 use super::incarnation::SEQUENCE_WINDOW;
+use super::line::Line;
 use super::masking::StreamOrigin;
 use crate::held::{HeldId, Placed};
 use crate::spans::{Owner, Span, SpanList, Spans};
@@ -48,8 +49,10 @@ pub(crate) struct Stream {
     pub(crate) reach: Option<Reach>,
     /// Positions sent beyond `reach.next`, with gaps in front.
     islands: SpanList,
-    /// The positions whose frames are held.
+    /// The positions whose frames are held, unless they stand in line.
     pub(super) held: SpanList,
+    /// Held frames in step.
+    pub(super) line: Line,
     /// Highest acknowledgment number that counts.
     pub(crate) ack: Option<SeqNumber>,
     /// Highest right edge of a window that counts: ack and scaled window. Means nothing without an `ack`.
@@ -121,6 +124,7 @@ impl Stream {
             reach,
             islands: SpanList::default(),
             held: SpanList::default(),
+            line: Line::default(),
             urgents: Urgents::default(),
             ..*self
         }
@@ -128,11 +132,12 @@ impl Stream {
 
     /// Whether none of its frames is held.
     pub(super) fn holds_nothing(&self) -> bool {
-        self.held.is_empty()
+        self.held.is_empty() && self.line.is_empty()
     }
 
     /// Gives back what its stretches and gaps take up.
     pub(super) fn free(&mut self, memory: &mut Memory<'_>) {
+        self.line = Line::default();
         memory.spans.free(&mut self.held);
         memory.islands.free(&mut self.islands);
     }
@@ -251,6 +256,7 @@ impl Stream {
     /// The next stretch at or after `range.start` that is both in `range` and in a held frame.
     #[inline(always)]
     pub(crate) fn held_in(&self, spans: &Spans, range: SeqRange) -> Option<(SeqRange, HeldId)> {
+        debug_assert!(self.line.is_empty(), "a line is broken before anybody asks");
         if range.is_empty() {
             return None;
         }

@@ -312,7 +312,7 @@ impl TcpState {
             }
             let (range, why) = (placed.range, release_word(placed));
             match self.life_of(cx.store, *generation) {
-                Some(Life::Current) => self.current.streams.primary.unhold(&mut cx.store.spans, range, id),
+                Some(Life::Current) => self.current.streams.primary.let_go(cx.store, range, id),
                 Some(Life::Former(index)) => {
                     if let Some(mut former) = cx.store.former.take(index) {
                         former.streams.primary.unhold(&mut cx.store.spans, range, id);

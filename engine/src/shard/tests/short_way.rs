@@ -58,6 +58,19 @@ struct Guest {
     lives: u32,
 }
 
+impl Rig {
+    /// What the short way knows without writing it down is written down: how else to compare it with the long way's?
+    fn write_lines_down(&mut self) {
+        let Shard { table, store, epoch, .. } = &mut self.shard;
+        for index in 0..u32::try_from(table.len()).unwrap() {
+            if let Some(connection) = table.get_mut(index) {
+                connection.refresh(*epoch);
+                connection.break_lines(store, &mut self.decisions);
+            }
+        }
+    }
+}
+
 /// All decisions, step by step, and the state at the end.
 fn run(steps: &[Step], translated: bool) -> (Vec<Vec<Decision>>, String) {
     let mut rig = Rig::new(8, 512, 16);
@@ -100,6 +113,7 @@ fn run(steps: &[Step], translated: bool) -> (Vec<Vec<Decision>>, String) {
         }
         decided.push(rig.decided());
     }
+    rig.write_lines_down();
     let connections: Vec<_> = rig.shard.table.iter().collect();
     let held = Side::BOTH.map(|side| rig.shard.held_ordinals(side).collect::<Vec<_>>());
     (decided, format!("{connections:#?} {held:?} {:?}", rig.shard.next_deadline()))
