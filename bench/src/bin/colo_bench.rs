@@ -1,0 +1,78 @@
+//! `colo-bench`: loads comparers over their sockets, sets `colo` beside QEMU's, and writes the figures down.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use colo_bench::load::command::Load;
+use colo_bench::load::echo;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Loads comparers of COLO pairs over their sockets
+#[derive(Debug, Parser)]
+#[command(name = "colo-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One run against one comparer. Ends with 1 when a frame was lost, altered, out of order or there twice, or a
+    /// checkpoint was asked for that nothing called for
+    #[command(after_help = "Examples:
+  colo-bench load
+  colo-bench load --protocol udp --frame 1400 --flows 10000 --transport tcp
+  colo-bench load --rate 10000 --seconds 5 --late-us 200
+  colo-bench load --skew 500 --reorder 0.01 --mismatch 0.0001 --json
+  colo-bench load --frame 65000 --window 32
+  colo-bench load --primary-in unix:/run/p --secondary-in unix:/run/s --out unix:/run/o")]
+    Load(Load),
+    /// A comparer that compares nothing, at three addresses
+    #[command(hide = true)]
+    Echo { primary: String, secondary: String, out: String },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "colo-bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut out = std::io::stdout().lock();
+    match command {
+        Command::Load(load) => {
+            heed_signals(&stop)?;
+            let outcome = load.run(&stop)?;
+            if load.json {
+                writeln!(out, "{}", serde_json::to_string(&outcome)?)?;
+            } else {
+                write!(out, "{}", outcome.text())?;
+            }
+            Ok(if outcome.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Echo { primary, secondary, out } => {
+            // It ends when the load hangs up.
+            drop(echo::serve(&primary, &secondary, &out));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The first signal ends a run early, with its summary.
+fn heed_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(stop))?;
+    }
+    Ok(())
+}
