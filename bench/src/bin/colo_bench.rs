@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use colo_bench::load::command::Load;
 use colo_bench::load::echo;
+use colo_bench::peer::command::Peer;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Loads comparers of COLO pairs over their sockets
@@ -32,6 +33,13 @@ enum Command {
   colo-bench load --frame 65000 --window 32
   colo-bench load --primary-in unix:/run/p --secondary-in unix:/run/s --out unix:/run/o")]
     Load(Load),
+    /// A plan on `colo` and on QEMU's colo-compare in turns, and tables of both. The first run fetches QEMU
+    #[command(after_help = "Examples:
+  colo-bench peer bench/plans/quick.toml
+  colo-bench peer bench/plans/peer.toml --save target/peer.jsonl
+  colo-bench peer bench/plans/peer.toml --only latency --rounds 1
+  colo-bench peer bench/plans/faults.toml")]
+    Peer(Peer),
     /// A comparer that compares nothing, at three addresses
     #[command(hide = true)]
     Echo { primary: String, secondary: String, out: String },
@@ -60,6 +68,11 @@ fn run(command: Command) -> Result<ExitCode> {
                 write!(out, "{}", outcome.text())?;
             }
             Ok(if outcome.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Peer(peer) => {
+            heed_signals(&stop)?;
+            peer.run(&stop, &mut out)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Echo { primary, secondary, out } => {
             // It ends when the load hangs up.

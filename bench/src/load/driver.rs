@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::books::Books;
 use super::cpu::Used;
+use super::gate::Gate;
 use super::lane::Lane;
 use super::mould::{Content, Mould};
 use super::notify::Notify;
@@ -106,6 +107,7 @@ pub struct Driver<'a> {
     random: Random,
     epoch: Instant,
     engine: Option<u32>,
+    gate: Option<Gate>,
     phase: Phase,
     window: u64,
     batch: u64,
@@ -139,6 +141,7 @@ impl<'a> Driver<'a> {
             random: Random::new(seed),
             epoch: Instant::now(),
             engine,
+            gate: None,
             phase: Phase::Running,
             window,
             // Half of the window at a time, so that writes stay large however the frames come back.
@@ -162,6 +165,10 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// When the comparer hangs up, ends, or sends what is no frame.
     pub fn run(mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Live)) -> Result<Measured> {
+        if self.shape.gated {
+            let process = self.engine.context("--gated needs --engine-pid, to let it stand still")?;
+            self.gate = Some(Gate::new(process)?);
+        }
         self.epoch = Instant::now();
         let (mut told, mut turn) = (0, 0_u32);
         loop {
@@ -171,9 +178,11 @@ impl<'a> Driver<'a> {
             if !busy || turn.is_multiple_of(HEAR_EVERY) {
                 self.hear(now)?;
             }
+            self.close_gate()?;
             self.write_pairs(now);
             busy |= self.primary.push(&self.links.primary)?;
             busy |= self.secondary.push(&self.links.secondary)?;
+            self.open_gate()?;
             self.commit_when_quiet(now)?;
             self.begin_when_warm(now)?;
             if now > told + TELL {
@@ -211,6 +220,22 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// All is back that can come back: time to write, with nobody reading.
+    fn close_gate(&mut self) -> Result<()> {
+        match &mut self.gate {
+            Some(gate) if !self.finished && self.books.away() <= self.shape.behind() => gate.close(),
+            _ => Ok(()),
+        }
+    }
+
+    /// All that fits is written.
+    fn open_gate(&mut self) -> Result<()> {
+        match &mut self.gate {
+            Some(gate) if gate.is_closed() => gate.open(),
+            _ => Ok(()),
+        }
+    }
+
     /// Fills both lanes with what is due.
     fn write_pairs(&mut self, now: u64) {
         if self.phase == Phase::Running && !self.finished {
@@ -242,6 +267,9 @@ impl<'a> Driver<'a> {
     fn due_primaries(&self, now: u64) -> u64 {
         let room = u64::try_from(self.primary.room()).unwrap_or(0);
         let sent = self.books.sent();
+        if self.gate.as_ref().is_some_and(|gate| !gate.is_closed()) {
+            return 0;
+        }
         let mut due = match self.shape.rate {
             Some(_) => (self.scheduled_by(now) + 1).saturating_sub(sent),
             None => {

@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod driver;
 pub mod echo;
 pub mod engine;
+pub mod gate;
 pub mod lane;
 pub mod mould;
 pub mod notify;

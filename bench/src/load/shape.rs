@@ -57,6 +57,10 @@ pub struct Shape {
     /// System calls a frame
     #[arg(long, value_enum, default_value = "coalesced")]
     pub writes: Writes,
+    /// The comparer stands still (SIGSTOP) while a window is written, so that its time has no waiting in it; latencies
+    /// say nothing then
+    #[arg(long, conflicts_with = "rate")]
+    pub gated: bool,
     /// Measured pairs, after those that warm up; the default is 1,000,000 without --rate
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
     pub pairs: Option<u64>,
@@ -83,6 +87,7 @@ impl Default for Shape {
             rate: None,
             window: 4096,
             writes: Writes::Coalesced,
+            gated: false,
             pairs: None,
             seconds: None,
             seed: 1,
@@ -118,6 +123,7 @@ impl Shape {
         ensure!((1..=100_000).contains(&self.flows), "--flows {} is not 1 to 100000", self.flows);
         ensure!(self.late_us == 0 || self.rate.is_some(), "--late-us needs --rate: in a closed loop use --skew");
         ensure!(self.rate != Some(0), "--rate 0 sends nothing");
+        ensure!(self.rate.is_none() || !self.gated, "--gated and --rate: a comparer that stands still keeps no time");
         ensure!(self.window > 0, "--window 0 sends nothing");
         for (name, share) in [("reorder", self.reorder), ("mismatch", self.mismatch)] {
             ensure!((0.0..=1.0).contains(&share), "--{name} {share} is no share: 0 to 1");
@@ -155,6 +161,11 @@ impl Shape {
         let depth = if self.reorder > 0.0 { self.reorder_depth } else { 0 };
         let late = u64::from(self.rate.unwrap_or(0)) * u64::from(self.late_us) / 1_000_000;
         u64::from(self.window) + u64::from(self.skew) + u64::from(depth) + late
+    }
+
+    /// Pairs that cannot come back before more are written.
+    pub fn behind(&self) -> u64 {
+        self.in_flight() - u64::from(self.window)
     }
 
     /// What becomes of requests.
