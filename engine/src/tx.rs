@@ -66,6 +66,20 @@ impl OutQueue {
     }
 }
 
+/// Whether what leaves may wait a little, to be written together with what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Nothing follows at once.
+    Now,
+    /// The inputs have more frames at hand.
+    MoreFollows,
+}
+
+/// Polls in a row that may leave what the port took unwritten: a write costs as much as several pairs of small frames.
+const DEFERRALS: u8 = 8;
+/// Polls in a row that may leave the link alone while frames leave: what they mean for it is seen by writing.
+const UNWATCHED: u8 = 16;
+
 /// Where a source of the output stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -129,6 +143,10 @@ pub struct Output {
     ignored: Burst,
     sent: u64,
     flushed: bool,
+    /// Polls since the last write that was due.
+    deferred: u8,
+    /// Polls since the link was looked at.
+    unwatched: u8,
 }
 
 impl std::fmt::Debug for Output {
@@ -148,6 +166,8 @@ impl Output {
             ignored: Burst::new(),
             sent: 0,
             flushed: true,
+            deferred: 0,
+            unwatched: UNWATCHED,
         }
     }
 
@@ -180,9 +200,19 @@ impl Output {
     }
 
     /// Keeps the link, and sends what there is. Returns whether anything moved.
-    pub fn poll(&mut self, pool: &mut FramePool, now: Nanos, own: &mut OutQueue, feeds: &[Feed<'_>]) -> bool {
-        self.port.rx_burst(pool, now, &mut self.ignored);
-        self.ignored.clear();
+    pub fn poll(
+        &mut self,
+        pool: &mut FramePool,
+        now: Nanos,
+        own: &mut OutQueue,
+        feeds: &[Feed<'_>],
+        haste: Haste,
+    ) -> bool {
+        if self.unwatched >= UNWATCHED {
+            self.unwatched = 0;
+            self.port.rx_burst(pool, now, &mut self.ignored);
+            self.ignored.clear();
+        }
         let before = self.sent;
         loop {
             self.fill(own, feeds);
@@ -196,8 +226,16 @@ impl Output {
                 break;
             }
         }
-        self.flushed = self.port.flush();
-        self.sent != before
+        let moved = self.sent != before;
+        self.unwatched = if moved { self.unwatched + 1 } else { UNWATCHED };
+        if haste == Haste::MoreFollows && self.deferred < DEFERRALS {
+            self.deferred += 1;
+            self.flushed &= !moved;
+        } else {
+            self.deferred = 0;
+            self.flushed = self.port.flush();
+        }
+        moved
     }
 
     /// Fills the burst with what may go out next.

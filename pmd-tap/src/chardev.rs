@@ -30,6 +30,9 @@ use outbox::Outbox;
 /// Longest legal frame on a QEMU socket, virtio header included, bytes (4 KiB + 64 KiB).
 pub const MAX_FRAME_BYTES: usize = 69_632;
 
+/// Bytes that `tx_burst` writes without being asked to flush: more at once costs no less, and leaves the cache.
+const WRITE_BYTES: usize = 32 * 1024;
+
 /// Bytes in front of the longest framing: both words.
 const MAX_PREFIX_BYTES: usize = 8;
 
@@ -256,6 +259,9 @@ impl Port for ChardevPort {
         }
         for frame in burst.drain(..taken) {
             pool.recycle(frame);
+        }
+        if self.outbox.unsent().len() >= WRITE_BYTES && !pushed {
+            self.push();
         }
     }
 

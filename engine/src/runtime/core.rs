@@ -23,7 +23,7 @@ use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
 use crate::shard::{Flushed, Shard};
 use crate::side::{BySide, Side};
 use crate::stats::{Counters, verdict_cells};
-use crate::tx::{Feed, OutItem, OutQueue, Output};
+use crate::tx::{Feed, Haste, OutItem, OutQueue, Output};
 use crate::verdict::{Cause, Detail, Reason};
 
 /// Frames flushed in one iteration, so that a core with a large flush still polls its ports.
@@ -153,8 +153,13 @@ impl Core {
         let mut found = Found::Nothing;
         self.poll_conduct(now, env);
         found.note(self.poll_rules(now, env));
+        let mut haste = Haste::Now;
         for input in 0..self.inputs.len() {
-            found.note(self.poll_input(input, now, env));
+            let outcome = self.poll_input(input, now, env);
+            found.note(outcome != RxOutcome::Nothing);
+            if outcome == RxOutcome::More {
+                haste = Haste::MoreFollows;
+            }
         }
         for side in Side::BOTH {
             found.note(self.poll_ring(side, now, env));
@@ -162,32 +167,32 @@ impl Core {
         found.note(self.poll_flush(now, env));
         self.poll_timers(now, env);
         self.poll_fragments(now, env);
-        found.note(self.poll_output(now, env));
+        found.note(self.poll_output(now, env, haste));
         found
     }
 
     /// Receives of one input, or marks its boundary.
-    fn poll_input(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> bool {
+    fn poll_input(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> RxOutcome {
         let input = &mut self.inputs[at];
         let side = input.side();
         while let Some(event) = input.port().poll_link() {
             env.shared.tell_link(role_of(side), event);
         }
         if !input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard)) {
-            return true;
+            return RxOutcome::Last;
         }
         if env.shared.is_stopping() {
-            return false;
+            return RxOutcome::Nothing;
         }
         let boundary = env.shared.boundary();
         if input.must_mark(boundary) {
             self.mark_boundary(at, boundary, now, env);
-            return true;
+            return RxOutcome::Last;
         }
         if self.seat.as_ref().is_some_and(|seat| seat.gate.is_blocked(side)) {
-            return false;
+            return RxOutcome::Nothing;
         }
-        self.receive(at, now, env) != RxOutcome::Nothing
+        self.receive(at, now, env)
     }
 
     /// One burst: to the shard, or gathered for the rings.
@@ -384,7 +389,7 @@ impl Core {
         }
     }
 
-    fn poll_output(&mut self, now: Nanos, env: &Env<'_>) -> bool {
+    fn poll_output(&mut self, now: Nanos, env: &Env<'_>, haste: Haste) -> bool {
         let Some(output) = &mut self.output else {
             let Some(ring) = env.rings.shard_output(self.index) else { return false };
             let moved = self.queue.hand_over(ring);
@@ -394,7 +399,7 @@ impl Core {
             return moved;
         };
         let pool = self.inputs.first_mut().map_or(&mut self.spare_pool, Input::pool);
-        let moved = output.poll(pool, now, &mut self.queue, &env.feeds);
+        let moved = output.poll(pool, now, &mut self.queue, &env.feeds, haste);
         while let Some(event) = output.port().poll_link() {
             env.shared.tell_link(PortRole::Out, event);
         }

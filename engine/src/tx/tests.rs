@@ -109,7 +109,7 @@ impl Bench {
         let feeds = [Feed::Own, Feed::Ring(&self.rings[0]), Feed::Ring(&self.rings[1])];
         // One frame a poll; and what becomes ready within a poll goes with the next.
         for _ in 0..=room + 1 {
-            self.output.poll(&mut self.pool, Nanos::ZERO, &mut self.own, &feeds);
+            self.output.poll(&mut self.pool, Nanos::ZERO, &mut self.own, &feeds, Haste::Now);
         }
         self.port.took()
     }
