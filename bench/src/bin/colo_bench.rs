@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use colo_bench::load::command::Load;
 use colo_bench::load::echo;
 use colo_bench::peer::command::Peer;
+use colo_bench::report::command::Report;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Loads comparers of COLO pairs over their sockets
@@ -40,6 +41,10 @@ enum Command {
   colo-bench peer bench/plans/peer.toml --only latency --rounds 1
   colo-bench peer bench/plans/faults.toml")]
     Peer(Peer),
+    /// Tables and drawings of runs that were saved
+    #[command(after_help = "Example:
+  colo-bench report target/peer.jsonl --into docs/bench/PEER.md --svg docs/bench")]
+    Report(Report),
     /// A comparer that compares nothing, at three addresses
     #[command(hide = true)]
     Echo { primary: String, secondary: String, out: String },
@@ -72,6 +77,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Peer(peer) => {
             heed_signals(&stop)?;
             peer.run(&stop, &mut out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Report(report) => {
+            report.run(&mut out)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Echo { primary, secondary, out } => {

@@ -55,7 +55,8 @@ impl Load {
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<Outcome> {
         self.shape.check()?;
         let mut progress = Progress::new("load");
-        if let (Some(primary), Some(secondary), Some(out)) = (&self.primary_in, &self.secondary_in, &self.out) {
+        if let (Some(primary), Some(secondary), Some(out)) = (&self.primary_in, &self.secondary_in, &self.out)
+        {
             let [primary, secondary, out] = [primary, secondary, out].map(Clone::clone);
             let places = Places { primary, secondary, out, notify: self.notify_dev.clone() };
             let links = places.connect(self.shape.framing())?;

@@ -70,7 +70,8 @@ impl Memory {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         };
-        let bytes = |name| field(name).map(|kib| kib * 1024).with_context(|| format!("no {name} in its status"));
+        let bytes =
+            |name| field(name).map(|kib| kib * 1024).with_context(|| format!("no {name} in its status"));
         Ok(Self { resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
     }
 }

@@ -379,7 +379,8 @@ impl<'a> Driver<'a> {
         let now = self.now();
         let engine = self.engine.map(Used::by).transpose()?;
         self.books.write_off_all();
-        let begin = self.begin.unwrap_or(Begin { at: now, back: self.books.back(), engine, driver: cpu_time::now() });
+        let begin =
+            self.begin.unwrap_or(Begin { at: now, back: self.books.back(), engine, driver: cpu_time::now() });
         let engine = engine.zip(begin.engine).map(|(now, then)| now.since(&then));
         let calls = self.primary.calls + self.secondary.calls;
         Ok(Measured {

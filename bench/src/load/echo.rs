@@ -33,7 +33,10 @@ pub fn serve(primary: &str, secondary: &str, out: &str) -> Result<()> {
             }
         }
         if heard + got == 0 {
-            let _ = poll(&mut [PollFd::new(&primary, PollFlags::IN), PollFd::new(&secondary, PollFlags::IN)], None);
+            let _ = poll(
+                &mut [PollFd::new(&primary, PollFlags::IN), PollFd::new(&secondary, PollFlags::IN)],
+                None,
+            );
         }
     }
 }

@@ -26,6 +26,7 @@ use super::socket::Stream;
 
 /// Bound of starting.
 const START_LIMIT: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Which comparer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -176,7 +177,11 @@ impl Engine {
     /// The same error, with what the program said last.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         let words = fs::read_to_string(&self.log).unwrap_or_default();
-        if words.is_empty() { error } else { error.context(format!("the comparer said: {}", tail(&words).trim())) }
+        if words.is_empty() {
+            error
+        } else {
+            error.context(format!("the comparer said: {}", tail(&words).trim()))
+        }
     }
 }
 
@@ -233,7 +238,8 @@ fn qemu(
     command.arg("env").arg(format!("LD_LIBRARY_PATH={}", cache.library_path())).arg(cache.qemu());
     command.args(["-machine", "none", "-display", "none", "-nodefaults", "-S"]);
     let notify = places.notify.as_deref().unwrap_or_default();
-    let chardevs = [("pri", &*places.primary), ("sec", &places.secondary), ("out", &places.out), ("notify", notify)];
+    let chardevs =
+        [("pri", &*places.primary), ("sec", &places.secondary), ("out", &places.out), ("notify", notify)];
     for (name, place) in chardevs {
         let place = match place.split_once(':') {
             Some(("unix", path)) => format!("path={path}"),
@@ -259,19 +265,29 @@ fn qemu(
 /// It accepts at its leisure, and drops what it releases before it has accepted the output's reader.
 fn wait_for_qemu(monitor: &Path) -> Result<()> {
     let started = Instant::now();
-    let mut monitor = Monitor::new(UnixStream::connect(monitor).context("QEMU's monitor")?)?;
+    // It is made last of all.
+    let stream = loop {
+        match UnixStream::connect(monitor) {
+            Ok(stream) => break stream,
+            Err(error) if started.elapsed() > START_LIMIT => return Err(error).context("QEMU's monitor"),
+            Err(_) => std::thread::sleep(AGAIN),
+        }
+    };
+    let mut monitor = Monitor::new(stream)?;
     loop {
         let found = monitor.ask("query-chardev", &json!({}))?;
         let found = found.as_array().context("no list of chardevs")?;
         let is_up = |one: &&serde_json::Value| {
             one["filename"].as_str().is_some_and(|name| !name.starts_with("disconnected"))
         };
-        let up = found.iter().filter(|one| ["pri", "sec", "out", "notify"].iter().any(|name| one["label"] == *name));
+        let up = found
+            .iter()
+            .filter(|one| ["pri", "sec", "out", "notify"].iter().any(|name| one["label"] == *name));
         if up.filter(is_up).count() == 4 {
             return Ok(());
         }
         ensure!(started.elapsed() < START_LIMIT, "QEMU did not take the connections");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(AGAIN);
     }
 }
 

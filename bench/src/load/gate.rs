@@ -22,7 +22,8 @@ impl Gate {
     /// # Errors
     /// When that is no number of a process.
     pub fn new(process: u32) -> Result<Self> {
-        let process = i32::try_from(process).ok().and_then(Pid::from_raw).context("no process has that number")?;
+        let process =
+            i32::try_from(process).ok().and_then(Pid::from_raw).context("no process has that number")?;
         Ok(Self { process, state: State::Open })
     }
 

@@ -292,7 +292,9 @@ mod tests {
     #[test]
     fn checksums_are_those_of_the_protocols() {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            for (len, content) in [64, 65, 1400].into_iter().zip([Content::Equal, Content::Different].repeat(2)) {
+            for (len, content) in
+                [64, 65, 1400].into_iter().zip([Content::Equal, Content::Different].repeat(2))
+            {
                 let frame = named(&Mould::new(&shape(protocol, len)), NAME, content);
                 let ip = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
                 let Some(etherparse::NetSlice::Ipv4(ipv4)) = &ip.net else { panic!("no IPv4") };
@@ -318,7 +320,8 @@ mod tests {
     #[test]
     fn the_secondary_s_other_frame_differs_in_payload_and_checksum_only() {
         let mould = Mould::new(&shape(Protocol::Tcp, 100));
-        let (equal, different) = (named(&mould, NAME, Content::Equal), named(&mould, NAME, Content::Different));
+        let (equal, different) =
+            (named(&mould, NAME, Content::Equal), named(&mould, NAME, Content::Different));
         let differing: Vec<_> = (0..100).filter(|&at| equal[at] != different[at]).collect();
         assert_eq!(differing, [50, 58]);
     }

@@ -203,7 +203,10 @@ impl Outcome {
         );
         line(
             "checkpoints",
-            format!("{} asked for, {} of them falsely, {} committed", self.requests, self.false_requests, self.commits),
+            format!(
+                "{} asked for, {} of them falsely, {} committed",
+                self.requests, self.false_requests, self.commits
+            ),
         );
         text
     }

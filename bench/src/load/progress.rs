@@ -42,11 +42,18 @@ impl Drop for Progress {
 }
 
 fn line(title: &str, last: Option<Live>, live: Live) -> String {
-    let bar: String =
-        (0..CELLS).map(|cell| if f64::from(cell) < live.done * f64::from(CELLS) { '█' } else { '·' }).collect();
-    let (back, since) = last.map_or((0, live.elapsed), |last| (last.back, live.elapsed.saturating_sub(last.elapsed)));
+    let bar: String = (0..CELLS)
+        .map(|cell| if f64::from(cell) < live.done * f64::from(CELLS) { '█' } else { '·' })
+        .collect();
+    let (back, since) =
+        last.map_or((0, live.elapsed), |last| (last.back, live.elapsed.saturating_sub(last.elapsed)));
     let rate = super::cpu::float(live.back.saturating_sub(back)) / since.as_secs_f64().max(1e-9);
-    format!("{title} {bar} {:3.0} % {} pairs, {} pairs/s", live.done * 100.0, thousands(live.back), rounded(rate))
+    format!(
+        "{title} {bar} {:3.0} % {} pairs, {} pairs/s",
+        live.done * 100.0,
+        thousands(live.back),
+        rounded(rate)
+    )
 }
 
 #[cfg(test)]

@@ -40,7 +40,10 @@ mod tests {
         for share in [0.0, 0.001, 0.25, 1.0] {
             let happened = (0..100_000).filter(|_| random.happens(share)).count();
             let expected = share * 1e5;
-            assert!((f64::from(u32::try_from(happened).unwrap()) - expected).abs() <= expected * 0.3, "{happened}");
+            assert!(
+                (f64::from(u32::try_from(happened).unwrap()) - expected).abs() <= expected * 0.3,
+                "{happened}"
+            );
         }
     }
 

@@ -121,9 +121,15 @@ impl Shape {
     pub fn check(&self) -> Result<()> {
         ensure!((64..=65_549).contains(&self.frame), "--frame {} is not 64 to 65549", self.frame);
         ensure!((1..=100_000).contains(&self.flows), "--flows {} is not 1 to 100000", self.flows);
-        ensure!(self.late_us == 0 || self.rate.is_some(), "--late-us needs --rate: in a closed loop use --skew");
+        ensure!(
+            self.late_us == 0 || self.rate.is_some(),
+            "--late-us needs --rate: in a closed loop use --skew"
+        );
         ensure!(self.rate != Some(0), "--rate 0 sends nothing");
-        ensure!(self.rate.is_none() || !self.gated, "--gated and --rate: a comparer that stands still keeps no time");
+        ensure!(
+            self.rate.is_none() || !self.gated,
+            "--gated and --rate: a comparer that stands still keeps no time"
+        );
         ensure!(self.window > 0, "--window 0 sends nothing");
         for (name, share) in [("reorder", self.reorder), ("mismatch", self.mismatch)] {
             ensure!((0.0..=1.0).contains(&share), "--{name} {share} is no share: 0 to 1");

@@ -44,7 +44,8 @@ impl Stream {
             match Self::attempt(&settings.endpoint) {
                 Ok(stream) => return Ok(stream),
                 Err(error) if started.elapsed() > LIMIT => {
-                    return Err(error).with_context(|| format!("cannot connect to {address}: is the comparer up?"));
+                    return Err(error)
+                        .with_context(|| format!("cannot connect to {address}: is the comparer up?"));
                 }
                 Err(_) => std::thread::sleep(AGAIN),
             }
@@ -160,7 +161,8 @@ mod tests {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let (ours, theirs) = (Stream::Unix(ours), Stream::Unix(theirs));
-        let stream: Vec<u8> = (1..100_u8).flat_map(|n| [vec![0, 0, 0, n], vec![n; n.into()]].concat()).collect();
+        let stream: Vec<u8> =
+            (1..100_u8).flat_map(|n| [vec![0, 0, 0, n], vec![n; n.into()]].concat()).collect();
         let mut inlet = Inlet::new(4);
         let mut seen = Vec::new();
         for piece in stream.chunks(37) {

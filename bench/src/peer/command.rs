@@ -58,8 +58,11 @@ impl Peer {
             let rounds = self.rounds.or(case.rounds).unwrap_or(plan.rounds);
             for round in 1..=rounds {
                 for &kind in &self.engines {
-                    let title =
-                        format!("{number}/{total} {}, round {round}/{rounds}, {}", case.scenario, kind.name());
+                    let title = format!(
+                        "{number}/{total} {}, round {round}/{rounds}, {}",
+                        case.scenario,
+                        kind.name()
+                    );
                     let outcome = one(case, kind, stop, &title)?;
                     if stop.load(Ordering::Relaxed) {
                         break;

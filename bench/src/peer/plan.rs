@@ -89,7 +89,8 @@ impl Plan {
     /// # Errors
     /// When the file cannot be read, or what it says cannot be.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
@@ -116,12 +117,18 @@ impl Scenario {
             Some(rates) => OneOrMany::all(Some(rates), 0).into_iter().map(Some).collect(),
         };
         let mut shapes = vec![(Transport::Unix, self.scalars(&default))];
-        spread(&mut shapes, &OneOrMany::all(self.transport.as_ref(), Transport::Unix), |one, value| one.0 = value);
+        spread(&mut shapes, &OneOrMany::all(self.transport.as_ref(), Transport::Unix), |one, value| {
+            one.0 = value
+        });
         spread(&mut shapes, &OneOrMany::all(self.protocol.as_ref(), default.protocol), |one, value| {
             one.1.protocol = value;
         });
-        spread(&mut shapes, &OneOrMany::all(self.frame.as_ref(), default.frame), |one, value| one.1.frame = value);
-        spread(&mut shapes, &OneOrMany::all(self.flows.as_ref(), default.flows), |one, value| one.1.flows = value);
+        spread(&mut shapes, &OneOrMany::all(self.frame.as_ref(), default.frame), |one, value| {
+            one.1.frame = value
+        });
+        spread(&mut shapes, &OneOrMany::all(self.flows.as_ref(), default.flows), |one, value| {
+            one.1.flows = value
+        });
         spread(&mut shapes, &rates, |one, value| one.1.rate = value);
         spread(&mut shapes, &OneOrMany::all(self.writes.as_ref(), default.writes), |one, value| {
             one.1.writes = value;
@@ -181,7 +188,8 @@ mod tests {
         )
         .unwrap();
         let cases = plan.cases();
-        let seen: Vec<_> = cases.iter().map(|case| (case.shape.protocol, case.shape.flows, case.shape.rate)).collect();
+        let seen: Vec<_> =
+            cases.iter().map(|case| (case.shape.protocol, case.shape.flows, case.shape.rate)).collect();
         let tcp = Protocol::Tcp;
         assert_eq!(seen[..2], [(tcp, 1, None), (tcp, 100, None)]);
         assert_eq!(seen[2..4], [(Protocol::Udp, 1, None), (Protocol::Udp, 100, None)]);

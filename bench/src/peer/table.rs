@@ -159,8 +159,8 @@ fn head(view: View) -> &'static str {
              |---|---:|---:|---:|---:|---:|\n"
         }
         View::Throughput => {
-            "| load | pairs/s: colo | QEMU | quotient | CPU a pair, waiting included: colo, ns | QEMU, ns | \
-             memory: colo | QEMU | faults: colo | QEMU |\n|---|---:|---:|---:|---:|---:|---:|---:|---|---|\n"
+            "| load | CPU a pair: colo, ns | QEMU, ns | quotient | pairs/s: colo | QEMU | quotient | \
+             memory: colo | QEMU | faults: colo | QEMU |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---|\n"
         }
         View::Latency => {
             "| load | p50 µs: colo | QEMU | p99 µs: colo | QEMU | p99.9 µs: colo | QEMU | cores: colo | QEMU | \
@@ -179,7 +179,8 @@ fn cells(view: View, colo: &Column<'_>, qemu: &Column<'_>) -> Vec<String> {
         pair.map_or_else(|| "–".to_owned(), |(over, under)| format!("{:.1}×", over / under))
     };
     let whole = |value: f64| format!("{value:.0}");
-    let latency = |at: fn(&Outcome) -> u64| both(&|run| Some(float(at(run))), &|ns| format!("{:.1}", ns / 1e3));
+    let latency =
+        |at: fn(&Outcome) -> u64| both(&|run| Some(float(at(run))), &|ns| format!("{:.1}", ns / 1e3));
     match view {
         View::Work => {
             let kernel = |run: &Outcome| run.cpu.map(|cpu| 100.0 * cpu.system_ns_per_pair / cpu.ns_per_pair);
@@ -192,7 +193,8 @@ fn cells(view: View, colo: &Column<'_>, qemu: &Column<'_>) -> Vec<String> {
             let memory = |run: &Outcome| run.memory.map(|memory| float(memory.peak >> 20));
             let ([a, b], [c, d]) = (both(&speed, &rounded), both(&cpu, &whole));
             let [e, f] = both(&memory, &|mib| format!("{mib:.0} MiB"));
-            vec![a, b, quotient(colo, qemu, &speed), c, d, e, f, faults(colo), faults(qemu)]
+            let (cheaper, faster) = (quotient(qemu, colo, &cpu), quotient(colo, qemu, &speed));
+            vec![c, d, cheaper, a, b, faster, e, f, faults(colo), faults(qemu)]
         }
         View::Latency => {
             let [a, b] = latency(|run| run.latency_ns.p50);
@@ -262,7 +264,12 @@ mod tests {
             false_requests: 0,
             commits: 0,
             latency_ns: Latency::default(),
-            cpu: Some(Cpu { ns_per_pair: ns, user_ns_per_pair: ns / 2.0, system_ns_per_pair: ns / 2.0, cores: 1.0 }),
+            cpu: Some(Cpu {
+                ns_per_pair: ns,
+                user_ns_per_pair: ns / 2.0,
+                system_ns_per_pair: ns / 2.0,
+                cores: 1.0,
+            }),
             memory: None,
             driver_ns_per_pair: 1.0,
             frames_per_write: 1.0,
