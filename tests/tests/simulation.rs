@@ -48,7 +48,7 @@ fn what_was_wrong_once_is_not() {
 #[test]
 fn ten_thousand_seeds_hold_and_reach_what_matters() {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    // For runs that ask the same tests again and again: tests/mutants.
+    // For runs that ask the same tests again and again: tests/mutants/run.
     let fewer = std::env::var("COLO_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     let summary = run_many(0..fewer.unwrap_or(10_000), u64::try_from(jobs).unwrap(), &AtomicU64::new(0));
     if let Some(failure) = summary.failures.first() {
