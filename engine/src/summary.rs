@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::metrics::{PairSnapshot, Snapshot, empty_histogram};
 
-/// The numbers of the (only) pair of VMs.
+/// The numbers of one pair of VMs.
 #[derive(Clone, Debug)]
 pub struct Summary {
     pair: PairSnapshot,
@@ -17,15 +17,30 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// From what the engine counted.
+    /// From what the engine counted of its first, and mostly only, pair.
     pub fn new(snapshot: Snapshot) -> Self {
-        let pair = snapshot.pairs.into_iter().next().unwrap_or_default();
+        let uptime = snapshot.uptime;
+        Self::of(snapshot.pairs.into_iter().next().unwrap_or_default(), uptime)
+    }
+
+    /// From what the engine counted, one for each pair.
+    pub fn of_each(snapshot: Snapshot) -> Vec<Self> {
+        let uptime = snapshot.uptime;
+        snapshot.pairs.into_iter().map(|pair| Self::of(pair, uptime)).collect()
+    }
+
+    fn of(pair: PairSnapshot, uptime: Duration) -> Self {
         let mut latency = empty_histogram();
         for (_, part) in pair.release_latency.by_label() {
             // Same bounds, so this cannot fail.
             let _ = latency.add(part);
         }
-        Self { pair, uptime: snapshot.uptime, latency }
+        Self { pair, uptime, latency }
+    }
+
+    /// Whose numbers these are.
+    pub fn name(&self) -> &str {
+        &self.pair.pair
     }
 
     /// How long the engine has run.

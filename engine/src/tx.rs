@@ -11,6 +11,9 @@ use pmd_tap::{BURST_FRAMES, Burst, Frame, FramePool, Nanos, Port};
 
 use crate::ring::Ring;
 
+/// Bursts that leave in one poll, so that a reader that takes all at once cannot keep the core here.
+const POLL_BURSTS: usize = 64;
+
 /// What a shard hands to the output.
 #[derive(Debug)]
 pub enum OutItem {
@@ -214,7 +217,7 @@ impl Output {
             self.ignored.clear();
         }
         let before = self.sent;
-        loop {
+        for _ in 0..POLL_BURSTS {
             self.fill(own, feeds);
             if self.burst.is_empty() {
                 break;

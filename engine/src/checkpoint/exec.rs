@@ -28,6 +28,8 @@ const MAX_LINE_BYTES: usize = 1_024;
 #[derive(Debug)]
 pub struct ExecBackend {
     command: String,
+    /// `COLO_PAIR` of the command.
+    pair: Option<String>,
     run: Option<Run>,
     /// The outstanding request's reason, and when the command is run for it.
     due: Option<(Nanos, &'static str)>,
@@ -63,6 +65,7 @@ impl ExecBackend {
     pub fn new(command: &str) -> Self {
         Self {
             command: command.to_owned(),
+            pair: None,
             run: None,
             due: None,
             asked: None,
@@ -71,10 +74,17 @@ impl ExecBackend {
         }
     }
 
+    /// The command finds this name in `COLO_PAIR`: whose checkpoint it is.
+    #[must_use]
+    pub fn for_pair(self, name: &str) -> Self {
+        Self { pair: Some(name.to_owned()), ..self }
+    }
+
     fn start(&mut self, reason: &'static str) -> std::io::Result<Run> {
         let mut child = Command::new("sh")
             .args(["-c", &self.command])
             .env("COLO_REASON", reason)
+            .envs(self.pair.iter().map(|name| ("COLO_PAIR", name)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = Sources { file: Some(args.file.clone()), ..Sources::new(Purpose::Compare) };
-    let settings = match (sources.load(), Format::from_flag(&args.json)) {
+    let settings = match (sources.dump_json(), Format::from_flag(&args.json)) {
         (Ok(settings), _) => settings,
         (Err(error), Format::Text) => return Err(error.into()),
         (Err(error), Format::Json) => {
@@ -35,15 +35,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     // What is missing is no mistake of the file: flags may say it.
-    let missing = match sources.load_live() {
-        Err(error @ (ConfigError::MissingPort { .. } | ConfigError::MissingCheckpoint)) => {
-            Some(error.to_string())
-        }
+    let missing = match sources.load_pairs() {
+        Err(
+            error @ (ConfigError::MissingPort { .. }
+            | ConfigError::MissingCheckpoint
+            | ConfigError::MissingInPair { .. }),
+        ) => Some(error.to_string()),
         _ => None,
     };
     match (Format::from_flag(&args.json), missing) {
         (Format::Json, missing) => {
-            let settings = crate::config::dump_json(&settings);
             print_json(&json!({ "ok": true, "compare_also_needs": missing, "settings": settings }))?;
         }
         (Format::Text, None) => print(&format!("{}: ok", args.file.display()))?,

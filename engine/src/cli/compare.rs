@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::common::{JsonArg, LogArg, PortArgs, SettingArgs, ThreadArgs};
 use super::output::Format;
 use super::{live, logging};
-use crate::config::{Ports, Purpose, Settings, Sources};
+use crate::config::{PairSettings, Purpose, Settings, Sources};
 
 /// Compare two VMs' output in place of QEMU's colo-compare
 ///
@@ -13,6 +13,9 @@ use crate::config::{Ports, Purpose, Settings, Sources};
 /// the same, and asks for a checkpoint when they differ. Starts whichever side connects first.
 ///
 /// Ports: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] (QEMU socket framing), pcap:FILE.
+///
+/// Several pairs of VMs in one engine: a [[pair]] each in the file, with a name, ports and whatever else is the pair's own.
+/// Flags are then what pairs have that do not say otherwise.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   colo compare --primary-in tcp:127.0.0.1:9001 --secondary-in tcp:0.0.0.0:9004,listen --out tcp:127.0.0.1:9005 \\
@@ -65,10 +68,10 @@ pub(super) struct Args {
 /// What `colo compare` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompareOptions {
-    /// Everything but the ports.
+    /// What is the whole engine's; the rest is what pairs have that do not say otherwise.
     pub settings: Settings,
-    /// The three ports, none missing.
-    pub ports: Ports,
+    /// Every pair of VMs, one at least.
+    pub pairs: Vec<PairSettings>,
     /// How the summary at the end is written.
     pub format: Format,
     /// What the settings were made of, to be read again.
@@ -91,8 +94,8 @@ impl Args {
             .flag("diverged", self.diverged.as_ref())
             .flag("metrics", self.metrics.as_ref())
             .flag("log", self.log.log.as_ref());
-        let (settings, ports) = sources.load_live()?;
-        Ok(CompareOptions { settings, ports, format: Format::from_flag(&self.json), sources })
+        let (settings, pairs) = (sources.load()?, sources.load_pairs()?);
+        Ok(CompareOptions { settings, pairs, format: Format::from_flag(&self.json), sources })
     }
 }
 

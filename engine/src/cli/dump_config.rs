@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::common::{JsonArg, SettingArgs};
 use super::output::{Format, print, print_json};
-use crate::config::{Purpose, dump_json};
+use crate::config::Purpose;
 
 /// Print the settings in effect as a commented TOML file
 ///
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sources = args.settings.sources(purpose);
     match Format::from_flag(&args.json) {
         Format::Text => print(&sources.dump_toml()?)?,
-        Format::Json => print_json(&dump_json(&sources.load()?))?,
+        Format::Json => print_json(&sources.dump_json()?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pmd_tap::{ChardevPort, ChardevSettings, Port, ReplayPort};
+use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -13,9 +14,9 @@ use super::reload::{Reloader, warn_of_masks};
 use super::service::Service;
 use super::{CompareOptions, Format, UsageError, print, print_json};
 use crate::checkpoint::{Backend, ExecBackend, NoBackend, NotifyBackend, QmpBackend};
-use crate::config::{CheckpointBackend, CommitAfter, PortAddress, Settings};
-use crate::metrics::{MetricsServer, Source};
-use crate::runtime::{Engine, EngineError, EnginePorts};
+use crate::config::{CheckpointBackend, CommitAfter, PairSettings, PortAddress, Ports, Settings};
+use crate::metrics::{MetricsServer, Snapshot, Source};
+use crate::runtime::{Engine, EngineError, EnginePair, EnginePorts};
 use crate::summary::Summary;
 
 /// How often the main thread looks for signals.
@@ -25,39 +26,23 @@ const SIGNAL_TICK: Duration = Duration::from_millis(50);
 pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
     // Before anything is opened, so that no signal finds the default action.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
-    let ports = EnginePorts {
-        primary: open_input(&options.ports.primary_in)?,
-        secondary: open_input(&options.ports.secondary_in)?,
-        out: open_output(&options.ports.out)?,
-    };
-    check_headers(&ports, options)?;
-    let engine =
-        Engine::start(&options.settings, ports, backend(&options.settings)?).map_err(
-            |error| match error {
-                EngineError::Diverged(error) => {
-                    anyhow::Error::from(UsageError(format!("--diverged: {error}")))
-                }
-                error => error.into(),
-            },
-        )?;
+    let pairs =
+        options.pairs.iter().map(|pair| of_pair(pair, options.pairs.len())).collect::<Result<_, _>>()?;
+    let engine = Engine::start_pairs(pairs).map_err(|error| match error {
+        EngineError::Diverged(error) => anyhow::Error::from(UsageError(format!("--diverged: {error}"))),
+        error => error.into(),
+    })?;
     let metrics = serve_metrics(&options.settings, engine.source())?;
-    tracing::info!(
-        "comparing {} with {} into {}",
-        options.ports.primary_in,
-        options.ports.secondary_in,
-        options.ports.out
-    );
-    warn_of_masks(&options.settings);
+    tell_beginning(options, &engine);
     let mut service = Service::from_environment();
     service.ready();
-    let mut end = CaptureEnd::new(&options.settings);
+    let mut ends: Vec<_> = options.pairs.iter().map(|pair| CaptureEnd::new(&pair.settings)).collect();
     let (mut failed, mut lost) = (false, false);
     let mut reload = Reloader::new(options);
     while !is_told_to_end(&mut signals, || reload.run(&engine)) {
         failed = engine.has_failed();
         lost = engine.has_lost_primary();
-        let over = || engine.inputs_are_over().then(|| Summary::new(engine.snapshot()));
-        if failed || lost || over().is_some_and(|summary| end.has_come(&summary, Instant::now())) {
+        if failed || lost || (engine.inputs_are_over() && have_come(&mut ends, engine.snapshot())) {
             break;
         }
         service.watch(Instant::now(), || engine.beats());
@@ -65,11 +50,11 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
     }
     service.stopping();
     tracing::info!("ending: what has left goes out, nothing new comes in");
-    let summary = Summary::new(engine.stop());
+    let summaries = Summary::of_each(engine.stop());
     drop(metrics);
     match options.format {
-        Format::Text => print(&summary.to_text())?,
-        Format::Json => print_json(&summary.to_json().into())?,
+        Format::Text => print(&text(&summaries))?,
+        Format::Json => print_json(&json(&summaries))?,
     }
     anyhow::ensure!(
         !failed,
@@ -82,13 +67,87 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether nothing can change any more, of any pair.
+fn have_come(ends: &mut [CaptureEnd], snapshot: Snapshot) -> bool {
+    let now = Instant::now();
+    // Each is asked, though one alone says no: they go by what they saw before.
+    let come =
+        ends.iter_mut().zip(Summary::of_each(snapshot)).map(|(end, summary)| end.has_come(&summary, now));
+    come.fold(true, |all, one| all && one)
+}
+
+/// One pair's ports and back end.
+fn of_pair(pair: &PairSettings, pairs: usize) -> anyhow::Result<EnginePair> {
+    let open = || {
+        let ports = EnginePorts {
+            primary: open_input(&pair.ports.primary_in)?,
+            secondary: open_input(&pair.ports.secondary_in)?,
+            out: open_output(&pair.ports.out)?,
+        };
+        check_headers(&ports, &pair.ports)?;
+        let (name, settings) = (pair.name.clone(), pair.settings.clone());
+        Ok(EnginePair { name, backend: backend(pair)?, settings, ports })
+    };
+    open().map_err(
+        |error: anyhow::Error| if pairs > 1 { error.context(format!("pair {}", pair.name)) } else { error },
+    )
+}
+
+/// Says what begins, and what it has taken for it.
+fn tell_beginning(options: &CompareOptions, engine: &Engine) {
+    let several = options.pairs.len() > 1;
+    for PairSettings { name, settings, ports } in &options.pairs {
+        let span = tracing::error_span!("pair", pair = %name);
+        let span = if several { span } else { tracing::Span::none() };
+        span.in_scope(|| {
+            tracing::info!("comparing {} with {} into {}", ports.primary_in, ports.secondary_in, ports.out);
+            warn_of_masks(settings);
+        });
+    }
+    let each: Option<Vec<_>> =
+        engine.pairs().iter().map(|pair| Some((pair.name(), pair.memory()?))).collect();
+    let Some(each) = each else { return };
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let sum = mebibytes(each.iter().map(|(_, bytes)| bytes).sum());
+    if several {
+        let each = each.iter().map(|(name, bytes)| format!("{} MiB of pair {name}", mebibytes(*bytes)));
+        let each = each.collect::<Vec<_>>().join(", ");
+        tracing::info!("memory taken: {sum} MiB: {each}");
+    } else {
+        tracing::info!("memory taken: {sum} MiB");
+    }
+}
+
+/// For people: pair by pair, under its name if there are several.
+fn text(summaries: &[Summary]) -> String {
+    match summaries {
+        [only] => only.to_text(),
+        several => {
+            let each =
+                several.iter().map(|summary| format!("pair {}\n{}", summary.name(), summary.to_text()));
+            each.collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+/// For programs: the only pair's numbers, or several pairs' by their names.
+fn json(summaries: &[Summary]) -> Value {
+    match summaries {
+        [only] => only.to_json().into(),
+        several => {
+            let each = several.iter().map(|summary| (summary.name().to_owned(), summary.to_json().into()));
+            serde_json::json!({ "by_pair": each.collect::<serde_json::Map<_, _>>() })
+        }
+    }
+}
+
 /// Refuses to let virtio-net headers out where nobody expects them: they would stand in front of every frame.
-fn check_headers(ports: &EnginePorts, options: &CompareOptions) -> Result<(), UsageError> {
-    let to_socket = matches!(options.ports.out, PortAddress::Chardev(_));
+fn check_headers(ports: &EnginePorts, addresses: &Ports) -> Result<(), UsageError> {
+    let to_socket = matches!(addresses.out, PortAddress::Chardev(_));
     if to_socket && ports.primary.caps().virtio_header && !ports.out.caps().virtio_header {
         return Err(UsageError(format!(
             "--primary-in {} carries virtio-net headers, but --out {} does not; write ,vnet behind both or neither",
-            options.ports.primary_in, options.ports.out
+            addresses.primary_in, addresses.out
         )));
     }
     Ok(())
@@ -105,7 +164,8 @@ fn is_told_to_end(signals: &mut Signals, mut reload: impl FnMut()) -> bool {
 }
 
 /// Who takes checkpoints.
-fn backend(settings: &Settings) -> anyhow::Result<Box<dyn Backend>> {
+fn backend(pair: &PairSettings) -> anyhow::Result<Box<dyn Backend>> {
+    let settings = &pair.settings;
     Ok(match &settings.checkpoint.backend {
         CheckpointBackend::None => Box::new(NoBackend::new(match settings.checkpoint.none_commit_after {
             CommitAfter::After(after) => Some(after),
@@ -122,7 +182,7 @@ fn backend(settings: &Settings) -> anyhow::Result<Box<dyn Backend>> {
                 None => Box::new(backend),
             }
         }
-        CheckpointBackend::Exec(command) => Box::new(ExecBackend::new(command)),
+        CheckpointBackend::Exec(command) => Box::new(ExecBackend::new(command).for_pair(&pair.name)),
         CheckpointBackend::Notify(address) => {
             let framing = if settings.ports.vnet_hdr_support {
                 pmd_tap::Framing::VnetHeader

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::UsageError;
 use super::common::{JsonArg, PortArgs, SettingArgs};
 use super::output::{Format, print, print_json};
-use crate::config::{CheckpointBackend, PortAddress, Purpose, SocketAddress};
+use crate::config::{CheckpointBackend, PairSettings, PortAddress, Purpose, SocketAddress};
 use pair::{Card, Pair, QmpCommand};
 
 /// Print QEMU's arguments and monitor commands for a pair with colo in the middle
@@ -62,6 +62,9 @@ pub(super) struct Args {
     /// Where QEMU finds the engine, when a port listens on all addresses
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     engine_host: String,
+    /// Which [[pair]] of the file, if there are several
+    #[arg(long = "pair", value_name = "NAME")]
+    of: Option<String>,
     #[command(flatten)]
     settings: SettingArgs,
     #[command(flatten)]
@@ -94,7 +97,7 @@ impl Node {
 impl Args {
     fn pair(&self) -> anyhow::Result<Pair> {
         let sources = self.ports.add_to(self.settings.sources(Purpose::Compare));
-        let (settings, ports) = sources.load_live()?;
+        let PairSettings { settings, ports, .. } = self.one_of(sources.load_pairs()?)?;
         let monitors = match &settings.checkpoint.backend {
             CheckpointBackend::Qmp(monitors) => [Some(&monitors.primary), monitors.secondary.as_ref()],
             _ => [None, None],
@@ -118,6 +121,21 @@ impl Args {
         };
         pair.check(self.node)?;
         Ok(pair)
+    }
+
+    /// The pair that is meant.
+    fn one_of(&self, pairs: Vec<PairSettings>) -> Result<PairSettings, UsageError> {
+        let names: Vec<_> = pairs.iter().map(|pair| pair.name.clone()).collect();
+        let mut pairs = pairs.into_iter();
+        let found = match &self.of {
+            Some(name) => pairs.find(|pair| pair.name == *name),
+            None => pairs.next().filter(|_| names.len() == 1),
+        };
+        found.ok_or_else(|| {
+            let said =
+                self.of.as_ref().map_or("is missing".to_owned(), |name| format!("names no pair: {name}"));
+            UsageError(format!("--pair {said}; say one of {}", names.join(", ")))
+        })
     }
 
     fn card(&self) -> Result<Card, UsageError> {

@@ -2,51 +2,75 @@
 //! without a pause. What else has changed needs a restart, and is said so.
 
 use super::CompareOptions;
-use crate::config::{Settings, Sources};
-use crate::runtime::{Engine, Reload};
+use crate::config::{PairSettings, Settings, Sources};
+use crate::runtime::{Engine, Pair, Reload};
 use crate::wiring::rule_set;
 
 /// What is needed to read the configuration again.
 #[derive(Debug)]
 pub(super) struct Reloader {
     sources: Sources,
-    /// What is in force.
-    settings: Settings,
+    /// What is in force, pair by pair.
+    pairs: Vec<PairSettings>,
 }
 
 impl Reloader {
     pub(super) fn new(options: &CompareOptions) -> Self {
-        Self { sources: options.sources.clone(), settings: options.settings.clone() }
+        Self { sources: options.sources.clone(), pairs: options.pairs.clone() }
     }
 
-    /// Reads the configuration again. A mistake in it changes nothing.
+    /// Reads the configuration again. A mistake in it, of whichever pair, changes nothing.
     pub(super) fn run(&mut self, engine: &Engine) {
-        let loaded = match self.sources.load_live() {
-            Ok((settings, _)) => settings,
-            Err(error) => {
-                engine.count_reload(Reload::Refused);
-                tracing::error!("SIGHUP: nothing is changed: {error}");
+        let loaded = match self.read() {
+            Ok(loaded) => loaded,
+            Err(why) => {
+                engine.pairs().iter().for_each(|pair| pair.count_reload(Reload::Refused));
+                tracing::error!("SIGHUP: nothing is changed: {why}");
                 return;
             }
         };
-        let changed = Sources::changed_keys(&self.settings, &loaded);
-        if !changed.is_empty() {
-            tracing::warn!("SIGHUP: restart to change {}", changed.join(", "));
+        let several = self.pairs.len() > 1;
+        for ((own, pair), loaded) in self.pairs.iter_mut().zip(engine.pairs()).zip(loaded) {
+            let span = tracing::error_span!("pair", pair = %own.name);
+            let span = if several { span } else { tracing::Span::none() };
+            span.in_scope(|| adopt(&mut own.settings, loaded.settings, pair));
         }
-        self.settings.policy.rules = loaded.policy.rules;
-        self.settings.policy.classes = loaded.policy.classes;
-        self.settings.modes = loaded.modes;
-        self.settings.quarantine = loaded.quarantine;
-        self.settings.loss = loaded.loss;
-        let pace = &mut self.settings.checkpoint;
-        (pace.delay, pace.min_interval, pace.max_interval) =
-            (loaded.checkpoint.delay, loaded.checkpoint.min_interval, loaded.checkpoint.max_interval);
-        engine.replace_rules(rule_set(&self.settings));
-        engine.order(&self.settings);
-        engine.count_reload(Reload::Done);
-        tracing::info!("SIGHUP: rules in force: {}", self.settings.policy.rules.len());
-        warn_of_masks(&self.settings);
     }
+
+    /// What is to be in force, for the same pairs.
+    fn read(&self) -> Result<Vec<PairSettings>, String> {
+        let loaded = self.sources.load_pairs().map_err(|error| error.to_string())?;
+        let names = |pairs: &[PairSettings]| pairs.iter().map(|pair| pair.name.clone()).collect::<Vec<_>>();
+        let (now, before) = (names(&loaded), names(&self.pairs));
+        if now == before {
+            return Ok(loaded);
+        }
+        let (now, before) = (now.join(", "), before.join(", "));
+        Err(format!(
+            "the file has the pairs {now}, the engine {before}; restart to add, remove or move pairs"
+        ))
+    }
+}
+
+/// Puts in force what can be changed while it runs, and says what cannot.
+fn adopt(settings: &mut Settings, loaded: Settings, pair: &Pair) {
+    let changed = Sources::changed_keys(settings, &loaded);
+    if !changed.is_empty() {
+        tracing::warn!("SIGHUP: restart to change {}", changed.join(", "));
+    }
+    settings.policy.rules = loaded.policy.rules;
+    settings.policy.classes = loaded.policy.classes;
+    settings.modes = loaded.modes;
+    settings.quarantine = loaded.quarantine;
+    settings.loss = loaded.loss;
+    let pace = &mut settings.checkpoint;
+    (pace.delay, pace.min_interval, pace.max_interval) =
+        (loaded.checkpoint.delay, loaded.checkpoint.min_interval, loaded.checkpoint.max_interval);
+    pair.replace_rules(rule_set(settings));
+    pair.order(settings);
+    pair.count_reload(Reload::Done);
+    tracing::info!("SIGHUP: rules in force: {}", settings.policy.rules.len());
+    warn_of_masks(settings);
 }
 
 /// Says which rules leave something uncompared that looks compared.

@@ -52,8 +52,8 @@ fn compare_flags_become_options() {
          --set reorder_grace=7 --log debug --json",
     )
     .expect("options");
-    assert_eq!(options.ports.primary_in, PortAddress::Chardev("unix:/p".to_owned()));
-    assert_eq!(options.ports.out, PortAddress::Pcap("o.pcap".into()));
+    assert_eq!(options.pairs[0].ports.primary_in, PortAddress::Chardev("unix:/p".to_owned()));
+    assert_eq!(options.pairs[0].ports.out, PortAddress::Pcap("o.pcap".into()));
     assert_eq!(options.settings.checkpoint.none_commit_after, CommitAfter::Never);
     assert_eq!(options.settings.runtime.cores, vec![0]);
     assert_eq!(options.settings.runtime.run_mode, RunMode::Pipeline);

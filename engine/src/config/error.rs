@@ -93,6 +93,34 @@ pub enum ConfigError {
         "nobody is named to take checkpoints; say --checkpoint qmp:ADDR (QEMU's monitor), or --checkpoint none for a trial without VMs"
     )]
     MissingCheckpoint,
+    #[error("{place}pair is no list of tables; write [[pair]] in front of each")]
+    NoPairs { place: Place },
+    #[error("{place}{count} pairs are more than {most}; start another engine for the rest")]
+    TooManyPairs { place: Place, count: usize, most: usize },
+    #[error("{place}a pair has no name; write name = \"web\" under its [[pair]]")]
+    NoPairName { place: Place },
+    #[error(
+        "{place}name of a pair is {got}, but must be 1 to 32 letters, digits, dots, dashes and underscores, the first a \
+         letter or digit; for example name = \"web\""
+    )]
+    BadPairName { place: Place, got: String },
+    #[error("{place}two pairs are called {name}; give each a name of its own")]
+    PairTwice { place: Place, name: String },
+    #[error("{place}{key} is the whole engine's, not a pair's; write it above the first [[pair]]")]
+    EngineKey { place: Place, key: String },
+    #[error(
+        "{subject} is given beside [[pair]], but each pair has ports of its own; write it under its [[pair]]"
+    )]
+    PortOutsidePairs { subject: Subject },
+    #[error("{place}pair {pair} has no {key}; write {key} = {example} under its [[pair]]")]
+    MissingInPair { place: Place, pair: String, key: &'static str, example: &'static str },
+    #[error("{subject} of pair {pair} is {value}, and so is {other} of pair {other_pair}; give each its own")]
+    SharedByPairs { subject: Subject, pair: String, value: String, other: &'static str, other_pair: String },
+    #[error(
+        "{subject} of pair {pair} is \"exit\", which would end the other pairs, too; set it to \"hold\", or give the pair \
+         an engine of its own"
+    )]
+    ExitOfPair { subject: Subject, pair: String },
 }
 
 impl Subject {

@@ -343,7 +343,8 @@ pub(super) fn is_table(name: &str) -> bool {
 
 /// The known name most like `name`.
 pub(super) fn nearest(name: &str) -> &'static str {
-    let names = all().map(|key| key.name).chain(["rule"]).chain(ALIASES.iter().map(|(alias, _)| *alias));
+    let names =
+        all().map(|key| key.name).chain(["rule", "pair"]).chain(ALIASES.iter().map(|(alias, _)| *alias));
     // Jaro-Winkler is quadratic: a monster of a key needs no exact answer.
     let head: String = name.chars().take(64).collect();
     let near = |known: &str| strsim::jaro_winkler(known, &head);

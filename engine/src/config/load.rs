@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Place, Subject};
 use super::keys::{self, Key, NOTIFY_DEV};
 use super::mode_keys;
+use super::pairs::{self, LoadedPair, PairSettings};
 use super::rules;
-use super::settings::{Ports, Purpose, Settings};
+use super::settings::{Purpose, Settings};
 use super::validate::{self, Machine};
 use super::value::Value;
 
@@ -53,16 +54,11 @@ impl Sources {
         self.load_on(&Machine::this()).map(|(settings, _)| settings)
     }
 
-    /// As [`Sources::load`], for live traffic: no port may be missing, and somebody must have said who takes
-    /// checkpoints, because by default nobody does and frames that differ would leave all the same.
-    pub fn load_live(&self) -> Result<(Settings, Ports), ConfigError> {
-        let (settings, given) = self.load_on(&Machine::this())?;
-        let ports = settings.ports.complete()?;
-        if given.contains_key("checkpoint") || given.contains_key(NOTIFY_DEV.name) {
-            Ok((settings, ports))
-        } else {
-            Err(ConfigError::MissingCheckpoint)
-        }
+    /// As [`Sources::load`], for live traffic: every pair of VMs with its own settings, `[[pair]]` or the one there is
+    /// without. No port may be missing, and somebody must have said who takes checkpoints, because by default nobody
+    /// does and frames that differ would leave all the same.
+    pub fn load_pairs(&self) -> Result<Vec<PairSettings>, ConfigError> {
+        pairs::complete(self.load_all(&Machine::this())?)
     }
 
     /// Keys whose values differ between two settings, rules and class policies aside.
@@ -76,10 +72,19 @@ impl Sources {
 
     /// Everything of [`Sources::load`], for a machine with given cores.
     pub(super) fn load_on(&self, machine: &Machine) -> Result<(Settings, Given), ConfigError> {
+        self.load_all(machine).map(|loaded| (loaded.settings, loaded.given))
+    }
+
+    /// What holds for all pairs, and each `[[pair]]`.
+    pub(super) fn load_all(&self, machine: &Machine) -> Result<Loaded, ConfigError> {
         let mut settings = Settings::defaults(self.purpose);
         let mut given = Given::new();
-        if let Some(path) = &self.file {
-            apply_file(&mut settings, &mut given, path, &read(path)?)?;
+        let text = self.file.as_ref().map(|path| read(path)).transpose()?;
+        let file = self.file.as_ref().zip(text.as_ref()).map(|(path, text)| File { path, text });
+        let table = file.as_ref().map(File::parse).transpose()?;
+        let mut tables = None;
+        if let (Some(file), Some(table)) = (&file, &table) {
+            tables = apply_table(&mut settings, &mut given, file, table.get_ref(), "pair")?;
         }
         for (key, text) in &self.flags {
             apply(&mut settings, &mut given, Place::Flag, key, &Value::Word(text.clone()))?;
@@ -92,11 +97,53 @@ impl Sources {
             let value = Value::Word(bare(value).to_owned());
             apply(&mut settings, &mut given, Place::Set, key.trim(), &value)?;
         }
+        let mut pairs = Vec::new();
+        if let Some((file, tables)) = file.as_ref().zip(tables) {
+            pairs = pairs::read(file, &tables, &settings, &given)?;
+        }
         validate::adjust_defaults(&mut settings, &given);
-        validate::check(&settings, &given, machine, self.purpose)?;
-        Ok((settings, given))
+        if pairs.is_empty() || self.purpose != Purpose::Compare {
+            validate::check(&settings, &given, machine, self.purpose)?;
+        } else {
+            pairs::check(&pairs, machine)?;
+        }
+        Ok(Loaded { settings, given, pairs })
     }
 }
+
+/// What sources come to.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// Of the whole engine, and what pairs have that do not say otherwise.
+    pub(super) settings: Settings,
+    pub(super) given: Given,
+    /// Each `[[pair]]`; empty when there is none.
+    pub(super) pairs: Vec<LoadedPair>,
+}
+
+/// A file that was read.
+pub(super) struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl<'a> File<'a> {
+    fn parse(&self) -> Result<toml::Spanned<DeTable<'a>>, ConfigError> {
+        DeTable::parse(self.text).map_err(|error| {
+            let (line, column) = position(self.text, error.span().map_or(0, |span| span.start));
+            let reason = error.message().lines().collect::<Vec<_>>().join(", ");
+            ConfigError::Syntax { path: self.path.to_owned(), line, column, reason }
+        })
+    }
+
+    /// The line of a byte.
+    pub(super) fn place(&self, byte: usize) -> Place {
+        Place::File(self.path.to_owned(), line_of(self.text, byte))
+    }
+}
+
+/// A value that its reader leaves to somebody else, and where its key stands.
+pub(super) type Apart<'t, 'a> = (Place, &'t DeValue<'a>);
 
 /// The value of `--set`, without the quotes or brackets of somebody who pasted TOML.
 fn bare(value: &str) -> &str {
@@ -124,33 +171,35 @@ fn apply(
     Ok(key)
 }
 
-fn apply_file(
+/// Reads the keys of a whole file, or of one `[[pair]]`; the value of the key `apart` is handed back.
+pub(super) fn apply_table<'t, 'a>(
     settings: &mut Settings,
     given: &mut Given,
-    path: &Path,
-    text: &str,
-) -> Result<(), ConfigError> {
-    let table = DeTable::parse(text).map_err(|error| {
-        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-        let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-        ConfigError::Syntax { path: path.to_owned(), line, column, reason }
-    })?;
+    file: &File<'_>,
+    table: &'t DeTable<'a>,
+    apart: &str,
+) -> Result<Option<Apart<'t, 'a>>, ConfigError> {
     // In the order of the file, so that the first mistake is the one that is told.
-    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let mut seen: BTreeMap<&'static str, String> = BTreeMap::new();
+    let mut left = None;
     for (name, value) in entries {
-        let place = Place::File(path.to_owned(), position(text, name.span().start).0);
+        let place = file.place(name.span().start);
         let written = name.get_ref().to_string();
+        if written == apart {
+            left = Some((place, value.get_ref()));
+            continue;
+        }
         if written == "rule" {
-            settings.policy.rules = rules::read(path, text, &place, value.get_ref())?;
+            settings.policy.rules = rules::read(file.path, file.text, &place, value.get_ref())?;
             given.insert("rule", place);
             continue;
         }
         if let DeValue::Table(fields) = value.get_ref()
             && keys::is_table(&written)
         {
-            apply_table(settings, given, (path, text), &written, fields)?;
+            apply_fields(settings, given, file, &written, fields)?;
             continue;
         }
         let key = apply(settings, given, place.clone(), &written, &Value::from_toml(value.get_ref()))?;
@@ -159,21 +208,21 @@ fn apply_file(
             return Err(ConfigError::SameKey { place, first, second: written });
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// A table such as `[class]`: each of its keys has a row of its own, with a dot in its name.
-fn apply_table(
+fn apply_fields(
     settings: &mut Settings,
     given: &mut Given,
-    (path, text): (&Path, &str),
+    file: &File<'_>,
     table: &str,
     fields: &DeTable<'_>,
 ) -> Result<(), ConfigError> {
     let mut entries: Vec<_> = fields.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     for (name, value) in entries {
-        let place = Place::File(path.to_owned(), line_of(text, name.span().start));
+        let place = file.place(name.span().start);
         let key = format!("{table}.{}", name.get_ref());
         apply(settings, given, place, &key, &Value::from_toml(value.get_ref()))?;
     }

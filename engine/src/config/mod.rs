@@ -12,6 +12,7 @@ mod header_fields;
 mod keys;
 mod load;
 mod mode_keys;
+mod pairs;
 mod rules;
 mod settings;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
 pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};
 pub use load::Sources;
+pub use pairs::{DEFAULT_PAIR, MAX_PAIRS, PairSettings};
 pub use settings::{
     CheckpointBackend, CheckpointSettings, CommitAfter, Failover, LimitSettings, LossSettings, OnPrimaryLoss,
     OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig, RunMode,

@@ -222,11 +222,11 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// As TOML, to stand at the end of a file.
-pub(super) fn to_toml(rules: &[Rule]) -> String {
+/// As TOML, to stand at the end of a file, or of a `[[pair]]` in it: each under `head`.
+pub(super) fn to_toml(rules: &[Rule], head: &str) -> String {
     let mut text = String::new();
     for rule in rules {
-        text.push_str("\n[[rule]]\n");
+        let _ = writeln!(text, "\n{head}");
         for (name, value) in fields(rule) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name} = {value}");

@@ -202,7 +202,9 @@ fn qemu_names_are_taken_as_they_are() {
                 compare_timeout = 3000\nexpired_scan_cycle = 1000\nmax_queue_size = 1024\n";
     let (_folder, path) = file(text);
     let sources = Sources { file: Some(path), ..Sources::new(Purpose::Compare) };
-    let (settings, ports) = sources.load_live().expect("settings");
+    let pairs = sources.load_pairs().expect("settings");
+    let [PairSettings { name, settings, ports }] = pairs.as_slice() else { panic!("{pairs:?}") };
+    assert_eq!(name, DEFAULT_PAIR);
     assert_eq!(ports.primary_in, PortAddress::Chardev("tcp:127.0.0.1:9001,vnet".to_owned()));
     assert_eq!(ports.out, PortAddress::Chardev("unix:/run/out,vnet".to_owned()));
     let notify: SocketAddress = "unix:/run/n".parse().expect("an address");
@@ -214,10 +216,10 @@ fn live_traffic_needs_ports_and_somebody_who_takes_checkpoints() {
     let mut sources = Sources::new(Purpose::Compare).flag("primary_in", Some("unix:/p"));
     let missing = "--secondary-in is missing; say --secondary-in unix:PATH[,listen][,vnet], \
                    tcp:HOST:PORT[,listen][,vnet] or pcap:FILE, or secondary_in = \"...\" in the file";
-    assert_eq!(sources.load_live().expect_err("no ports").to_string(), missing);
+    assert_eq!(sources.load_pairs().expect_err("no ports").to_string(), missing);
     sources = sources.flag("secondary_in", Some("unix:/s")).flag("outdev", Some("unix:/o"));
-    assert_eq!(sources.load_live(), Err(ConfigError::MissingCheckpoint));
-    assert!(sources.flag("checkpoint", Some("none")).load_live().is_ok());
+    assert_eq!(sources.load_pairs().map(|_| ()), Err(ConfigError::MissingCheckpoint));
+    assert!(sources.flag("checkpoint", Some("none")).load_pairs().is_ok());
 }
 
 #[test]

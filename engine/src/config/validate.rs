@@ -179,13 +179,26 @@ fn check_cores(
 }
 
 fn check_addresses(settings: &Settings, subject: &dyn Fn(&str) -> Subject) -> Result<(), ConfigError> {
+    let mut seen: Vec<(&'static str, String)> = Vec::new();
+    let metrics = settings.metrics.filter(|address| address.port() != 0);
+    let metrics = metrics.map(|address| ("metrics", format!("tcp:{address}")));
+    for (key, endpoint) in endpoints(settings).into_iter().chain(metrics) {
+        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == endpoint) {
+            return Err(ConfigError::SameAddress { subject: subject(key), address: endpoint, other });
+        }
+        seen.push((key, endpoint));
+    }
+    Ok(())
+}
+
+/// The ends of a pair's links, each with its key: nobody else may have them.
+pub(super) fn endpoints(settings: &Settings) -> Vec<(&'static str, String)> {
     let ports = [
         ("primary_in", &settings.ports.primary_in),
         ("secondary_in", &settings.ports.secondary_in),
         ("outdev", &settings.ports.out),
     ];
-    let mut seen: Vec<(&'static str, String)> = Vec::new();
-    let endpoints = ports.iter().filter_map(|(key, port)| Some((*key, port.as_ref()?.endpoint())));
+    let ports = ports.into_iter().filter_map(|(key, port)| Some((key, port.as_ref()?.endpoint())));
     let backend = match &settings.checkpoint.backend {
         CheckpointBackend::Notify(address) => vec![address],
         CheckpointBackend::Qmp(monitors) => {
@@ -193,14 +206,5 @@ fn check_addresses(settings: &Settings, subject: &dyn Fn(&str) -> Subject) -> Re
         }
         CheckpointBackend::Exec(_) | CheckpointBackend::None => Vec::new(),
     };
-    let backend = backend.into_iter().map(|address| ("checkpoint", address.endpoint()));
-    let metrics = settings.metrics.filter(|address| address.port() != 0);
-    let metrics = metrics.map(|address| ("metrics", format!("tcp:{address}")));
-    for (key, endpoint) in endpoints.chain(backend).chain(metrics) {
-        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == endpoint) {
-            return Err(ConfigError::SameAddress { subject: subject(key), address: endpoint, other });
-        }
-        seen.push((key, endpoint));
-    }
-    Ok(())
+    ports.chain(backend.into_iter().map(|address| ("checkpoint", address.endpoint()))).collect()
 }

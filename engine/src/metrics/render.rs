@@ -215,6 +215,10 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         "colo_flows_quarantined_total",
         "Times that a flow that keeps differing was put aside: it waits for checkpoints, the others stay compared.",
     );
+    let mut busy = Family::counter(
+        "colo_pair_busy_seconds_total",
+        "Time that cores spent on a pair, in iterations that found something.",
+    );
     let mut connections = Family::gauge("colo_connections", "Entries of the connection table.");
     let mut refused = Family::counter(
         "colo_connections_refused_total",
@@ -244,6 +248,7 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
         lost.count(&[pair], u64::from(one.modes.is_secondary_lost));
         quarantined.count(&[pair], one.quarantined);
+        busy.value(&[pair], one.busy.as_secs_f64());
         connections.count(&[pair], one.connections);
         refused.count(&[pair], one.connections_refused);
         peers.count(&[pair], one.peers_refused);
@@ -257,7 +262,21 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
         violations.count(&[pair], one.invariant_violations);
     }
-    vec![mode, switches, lost, quarantined, connections, refused, peers, stops, frames, bytes, up, violations]
+    vec![
+        mode,
+        switches,
+        lost,
+        quarantined,
+        busy,
+        connections,
+        refused,
+        peers,
+        stops,
+        frames,
+        bytes,
+        up,
+        violations,
+    ]
 }
 
 fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {
@@ -329,15 +348,17 @@ fn cores(snapshot: &Snapshot) -> Vec<Family> {
         "Frames of an input that may be in the engine at a time (max_held_frames).",
     );
     for pool in &snapshot.pools {
-        let labels = [("core", pool.core.as_str()), ("pool", pool.pool.as_str())];
+        let labels =
+            [("pair", pool.pair.as_str()), ("core", pool.core.as_str()), ("pool", pool.pool.as_str())];
         free.count(&labels, pool.free);
         frames.count(&labels, pool.capacity);
     }
     let mut waiting = Family::gauge("colo_ring_bursts", "Bursts waiting in a ring between cores.");
     let mut room = Family::gauge("colo_ring_capacity_bursts", "Bursts a ring between cores can hold.");
     for ring in &snapshot.rings {
-        waiting.count(&[("ring", &ring.ring)], ring.bursts);
-        room.count(&[("ring", &ring.ring)], ring.capacity);
+        let labels = [("pair", ring.pair.as_str()), ("ring", ring.ring.as_str())];
+        waiting.count(&labels, ring.bursts);
+        room.count(&labels, ring.capacity);
     }
     let mut busy = Family::counter(
         "colo_core_busy_seconds_total",

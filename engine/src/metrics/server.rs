@@ -186,8 +186,12 @@ fn page(path: &str, source: &Source) -> Response {
 
 /// Ready: every link of every pair is up.
 fn readiness(snapshot: &Snapshot) -> Response {
-    let links = snapshot.pairs.iter().flat_map(|pair| &pair.links);
-    let down: Vec<&str> = links.filter(|link| link.state == LinkState::Down).map(|link| link.port).collect();
+    let several = snapshot.pairs.len() > 1;
+    let links = snapshot.pairs.iter().flat_map(|pair| pair.links.iter().map(|link| (&pair.pair, link)));
+    let down: Vec<_> = links
+        .filter(|(_, link)| link.state == LinkState::Down)
+        .map(|(pair, link)| if several { format!("{} of {pair}", link.port) } else { link.port.to_owned() })
+        .collect();
     if down.is_empty() {
         Response::text("200 OK", "ready")
     } else {

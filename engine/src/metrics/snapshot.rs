@@ -30,8 +30,10 @@ pub struct Snapshot {
 /// One pair of VMs.
 #[derive(Clone, Debug, Default)]
 pub struct PairSnapshot {
-    /// Label `pair`, e.g. `0`.
+    /// Label `pair`: its name.
     pub pair: String,
+    /// Time that cores spent on it, in iterations that moved frames.
+    pub busy: Duration,
     /// The primary VM's side.
     pub primary: SideSnapshot,
     /// The secondary VM's side.
@@ -374,6 +376,8 @@ labelled! {
 /// One ring between cores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RingSnapshot {
+    /// Label `pair`: whose frames.
+    pub pair: String,
     /// Label `ring`, e.g. `rx0>shard1 primary`.
     pub ring: String,
     /// Bursts waiting in it.
@@ -385,6 +389,8 @@ pub struct RingSnapshot {
 /// One frame pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolSnapshot {
+    /// Label `pair`: whose frames.
+    pub pair: String,
     /// Label `core`: the core (thread) that owns it.
     pub core: String,
     /// Label `pool`, e.g. `primary_in`.

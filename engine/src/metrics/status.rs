@@ -20,9 +20,9 @@ pub fn status_json(snapshot: &Snapshot) -> Value {
     });
     let rings = snapshot.rings.iter();
     let rings =
-        rings.map(|ring| json!({ "ring": ring.ring, "bursts": ring.bursts, "capacity": ring.capacity }));
+        rings.map(|ring| json!({ "pair": ring.pair, "ring": ring.ring, "bursts": ring.bursts, "capacity": ring.capacity }));
     let pools = snapshot.pools.iter().map(
-        |pool| json!({ "core": pool.core, "pool": pool.pool, "free": pool.free, "capacity": pool.capacity }),
+        |pool| json!({ "pair": pool.pair, "core": pool.core, "pool": pool.pool, "free": pool.free, "capacity": pool.capacity }),
     );
     json!({
         "version": VERSION,
@@ -64,6 +64,7 @@ fn pair(pair: &PairSnapshot) -> Value {
         "mode": pair.modes.conduct.label(),
         "modes": modes(&pair.modes),
         "quarantined": pair.quarantined,
+        "busy_seconds": pair.busy.as_secs_f64(),
         "links": object(links),
         "primary": primary,
         "secondary": secondary,

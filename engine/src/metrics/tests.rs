@@ -29,8 +29,15 @@ fn sample() -> Snapshot {
     ];
     let core =
         CoreSnapshot { core: "0".to_owned(), busy: Duration::from_millis(1500), ..CoreSnapshot::default() };
-    let ring = RingSnapshot { ring: "rx0>shard0 primary".to_owned(), bursts: 3, capacity: 64 };
-    let pool = PoolSnapshot { core: "0".to_owned(), pool: "quote\"d\\ \n".to_owned(), free: 9, capacity: 10 };
+    let ring =
+        RingSnapshot { pair: "0".to_owned(), ring: "rx0>shard0 primary".to_owned(), bursts: 3, capacity: 64 };
+    let pool = PoolSnapshot {
+        core: "0".to_owned(),
+        pool: "quote\"d\\ \n".to_owned(),
+        free: 9,
+        capacity: 10,
+        pair: "0".to_owned(),
+    };
     Snapshot {
         uptime: Duration::from_secs(3),
         pairs: vec![pair],
@@ -129,6 +136,7 @@ fn every_known_label_value_is_there_from_the_start() {
     expect("colo_checkpoints_completed_total", &[]);
     expect("colo_release_latency_seconds_count", &[("why", &["matched", "ack", "flush"])]);
     expect("colo_connections_refused_total", &[]);
+    expect("colo_pair_busy_seconds_total", &[]);
     expect("colo_peers_refused_total", &[]);
     expect("colo_window_clamped_total", &[]);
     expect("colo_reading_stops_total", &[]);
@@ -141,6 +149,28 @@ fn every_known_label_value_is_there_from_the_start() {
     expect("colo_flows_quarantined_total", &[]);
     assert_eq!(series.get("colo_mode{pair=\"0\",mode=\"passive\"}"), Some(&0.0));
     assert_eq!(series.get("colo_mode{pair=\"0\",mode=\"colo\"}"), Some(&1.0));
+}
+
+#[test]
+fn several_pairs_have_series_and_readiness_of_their_own() {
+    let two = || {
+        let mut two = sample();
+        let twin = |name: &str| PairSnapshot { pair: name.to_owned(), ..sample().pairs.remove(0) };
+        two.pairs = vec![twin("web"), twin("db")];
+        two.pairs[0].links[1].state = LinkState::Up;
+        for name in ["web", "db"] {
+            let pool = two.pools[0].clone();
+            two.pools.push(PoolSnapshot { pair: name.to_owned(), ..pool });
+        }
+        two
+    };
+    let series = checked(&render(&two()));
+    for name in ["web", "db"] {
+        let frames = format!("colo_frames_received_total{{pair=\"{name}\",side=\"primary\"}}");
+        assert_eq!(series.get(&frames), Some(&7.0), "{frames}");
+    }
+    let server = server(Arc::new(two));
+    assert!(ask(&server, b"GET /readyz HTTP/1.1\r\n\r\n").ends_with("waiting for secondary_in of db\n"));
 }
 
 #[test]

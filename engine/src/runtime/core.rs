@@ -1,20 +1,18 @@
-//! One thread of the data plane: inputs → shard → output, whichever of them it has.
+//! What one thread of the data plane does for one pair: inputs → shard → output, whichever of them the core has.
 //!
 //! In `workers` mode a core has a shard, and some have an input or the output as well. In `pipeline` mode one core has
-//! the ports and the others a shard each. The loop is the same.
+//! the ports and the others a shard each. An iteration is the same. Who iterates, and for which pairs, is `thread`'s.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pmd_tap::{Clock, FramePool, Nanos, Port, RxState};
+use pmd_tap::{FramePool, Nanos, Port, RxState};
 
 use super::epochs::{Gate, Turn};
-use super::publish::{Published, Publisher};
+use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortNews, PortRole, Shared};
 use super::sink::{CoreSink, handle_one};
-use super::sleep::{self, OutputState, Rest};
-use crate::config::PollMode;
 use crate::flow::{FlowKey, ShardId};
 use crate::metrics::ReleaseLatency;
 use crate::modes::Conduct;
@@ -30,12 +28,10 @@ use crate::verdict::{Cause, Detail, Reason};
 const FLUSH_STEP: usize = 1024;
 /// Bursts read of an input while its boundary is due, at most: what a socket holds, several times over.
 const DRAIN_BURSTS: usize = 8192;
+/// Bursts of those in one iteration, where another pair waits for its turn.
+const DRAIN_STEP: usize = 64;
 /// How long an ending engine tries to push out what has left.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How often a link that is not up is spoken of.
-const OBSTACLES: Duration = Duration::from_secs(1);
-/// Longest sleep of a core without timers.
-const DEFAULT_TICK: Duration = Duration::from_millis(10);
 
 /// A shard and what its core keeps for it.
 #[derive(Debug)]
@@ -43,7 +39,7 @@ pub(super) struct ShardSeat {
     pub(super) shard: Shard,
     pub(super) gate: Gate,
     next_tick: Nanos,
-    tick: Duration,
+    pub(super) tick: Duration,
     /// The set of rules that the shard has.
     pub(super) rules: u32,
 }
@@ -68,13 +64,32 @@ pub(super) struct Core {
     pub(super) counters: Counters,
     pub(super) latency: ReleaseLatency,
     pub(super) published: Arc<Mutex<Published>>,
-    pub(super) poll: PollMode,
+    pub(super) turns: Turns,
+}
+
+/// Whether a thread has other cores, of other pairs, to turn to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// It has only this one.
+    Alone,
+    /// It has, and none may be long.
+    Shared,
+}
+
+impl Turns {
+    /// Bursts of an input that are read in one iteration while its boundary is due.
+    fn drain_step(self) -> usize {
+        match self {
+            Self::Alone => DRAIN_BURSTS,
+            Self::Shared => DRAIN_STEP,
+        }
+    }
 }
 
 /// What a core shares with the others, and its way to them.
 pub(super) struct Env<'a> {
     pub(super) shared: &'a Shared,
-    rings: &'a Rings,
+    pub(super) rings: &'a Rings,
     lanes: BySide<Vec<Lane<'a>>>,
     feeds: Vec<Feed<'a>>,
 }
@@ -105,7 +120,7 @@ pub(super) enum Found {
 }
 
 impl Found {
-    fn note(&mut self, found: bool) {
+    pub(super) fn note(&mut self, found: bool) {
         if found {
             *self = Self::Work;
         }
@@ -113,41 +128,6 @@ impl Found {
 }
 
 impl Core {
-    /// Runs until the engine is stopped and what has left is out.
-    pub(super) fn run(mut self, shared: &Shared, rings: &Rings) {
-        let env = Env::new(shared, rings, self.index);
-        let mut rest = Rest::new(self.poll);
-        let mut publish = Publisher::default();
-        let mut ending = Ending::default();
-        let mut obstacles_due = OBSTACLES;
-        loop {
-            let now = shared.clock.now();
-            let found = self.step(now, &env);
-            publish.publish_due(&mut self, now, rings);
-            if now.since(Nanos::ZERO) >= obstacles_due {
-                obstacles_due = now.since(Nanos::ZERO) + OBSTACLES;
-                self.tell_obstacles(&env);
-            }
-            if shared.is_stopping() && self.has_ended(&mut ending, now, &env) {
-                break;
-            }
-            self.account(found, now, &shared.clock);
-            match found {
-                Found::Work => rest.is_fresh(now),
-                Found::Nothing if rest.is_tired(now) => {
-                    self.publish_all(rings);
-                    self.sleep(&env);
-                    rest.is_fresh(shared.clock.now());
-                }
-                Found::Nothing => {}
-            }
-        }
-        if let Some(witness) = self.seat.as_mut().and_then(|seat| seat.shard.witness()) {
-            witness.close_all();
-        }
-        self.publish_last(rings);
-    }
-
     /// One iteration: a burst of each input, what is in the rings, timers, the output.
     pub(super) fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
         let mut found = Found::Nothing;
@@ -239,7 +219,12 @@ impl Core {
 
     /// Reads what the input has, which belongs to the old epoch, and marks its end.
     fn mark_boundary(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
+        let mut left = self.turns.drain_step();
         while !self.inputs[at].has_closed(boundary) {
+            if left == 0 {
+                return;
+            }
+            left -= 1;
             if self.inputs[at].count_drained(DRAIN_BURSTS) || self.receive(at, now, env) != RxOutcome::More {
                 break;
             }
@@ -356,7 +341,7 @@ impl Core {
 
     /// Says what keeps links from coming up, once a second while they are down.
     #[cold]
-    fn tell_obstacles(&mut self, env: &Env<'_>) {
+    pub(super) fn tell_obstacles(&mut self, env: &Env<'_>) {
         for input in &mut self.inputs {
             let role = role_of(input.side());
             tell_obstacle(role, input.port(), env);
@@ -407,7 +392,7 @@ impl Core {
     }
 
     /// Whether this core's part is over: inputs first, then shards, then the output.
-    fn has_ended(&mut self, ending: &mut Ending, now: Nanos, env: &Env<'_>) -> bool {
+    pub(super) fn has_ended(&mut self, ending: &mut Ending, now: Nanos, env: &Env<'_>) -> bool {
         let deadline = *ending.deadline.get_or_insert(now + DRAIN);
         let late = now >= deadline;
         if !ending.inputs && (late || self.inputs.iter().all(|input| !input.has_gathered())) {
@@ -435,39 +420,9 @@ impl Core {
         ending.shard && (late || drained)
     }
 
-    fn account(&mut self, found: Found, started: Nanos, clock: &Clock) {
-        match found {
-            Found::Work => {
-                self.counters.busy_polls += 1;
-                self.counters.busy_ns += clock.now().nanos_since(started);
-            }
-            Found::Nothing => self.counters.idle_polls += 1,
-        }
-    }
-
-    /// Sleeps until a port is ready, another core has something, or a tick is over.
-    fn sleep(&mut self, env: &Env<'_>) {
-        let Some(waker) = env.shared.cores.get(self.index) else { return };
-        waker.fall_asleep();
-        if !self.has_news(env) {
-            let state = OutputState::from(self.output.as_ref().is_some_and(Output::is_blocked));
-            let output = self.output.as_ref().and_then(Output::readiness);
-            let tick = self.seat.as_ref().map_or(DEFAULT_TICK, |seat| seat.tick);
-            sleep::wait(
-                waker.bell().fd(),
-                self.inputs.iter().filter_map(Input::readiness),
-                output,
-                state,
-                tick,
-            );
-            self.counters.sleeps += 1;
-        }
-        waker.awake();
-    }
-
     /// Whether another thread has something for this core. Looked at after it said that it falls asleep, so that
     /// nothing slips in between.
-    fn has_news(&self, env: &Env<'_>) -> bool {
+    pub(super) fn has_news(&self, env: &Env<'_>) -> bool {
         let boundary = env.shared.boundary();
         let frames = Side::BOTH.iter().any(|side| {
             let blocked = self.seat.as_ref().is_some_and(|seat| seat.gate.is_blocked(*side));
@@ -521,7 +476,7 @@ enum RxOutcome {
 
 /// How far the end of a core has come.
 #[derive(Debug, Default)]
-struct Ending {
+pub(super) struct Ending {
     deadline: Option<Nanos>,
     inputs: bool,
     shard: bool,

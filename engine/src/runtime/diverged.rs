@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pmd_tap::Clock;
+use tracing::Span;
 
 use super::EngineError;
 use super::control::unix_time;
@@ -45,11 +46,12 @@ pub(super) struct DivergedThread {
 }
 
 impl DivergedThread {
-    /// Makes the file and starts the thread, if a file is named.
+    /// Makes the file and starts the thread, if a file is named. Its log lines are marked with `span`.
     pub(super) fn start(
         settings: &DivergedSettings,
         shards: usize,
         clock: &Clock,
+        span: &Span,
     ) -> Result<Option<Self>, EngineError> {
         let Some(path) = &settings.path else { return Ok(None) };
         let unix_ns = unix_time().unwrap_or_default().as_nanos();
@@ -63,10 +65,11 @@ impl DivergedThread {
         });
         let ending = Arc::new(AtomicBool::new(false));
         let mut writer = Writer { file, counts: Arc::clone(&counts), state: State::Fine };
-        let told = Arc::clone(&ending);
+        let (told, span) = (Arc::clone(&ending), span.clone());
         let thread = std::thread::Builder::new()
             .name("colo-diverged".to_owned())
             .spawn(move || {
+                let _pair = span.entered();
                 // Said before the last look, so that nothing that came before it is left behind.
                 while !told.load(Ordering::Acquire) {
                     writer.write_all();

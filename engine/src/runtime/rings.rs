@@ -22,13 +22,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Every core receives and compares: the primary's input and the output on the first, the secondary's input on
-    /// the second.
-    pub(super) fn workers(workers: usize) -> Self {
+    /// Every core receives and compares: the primary's input and the output on core `first`, the secondary's input on
+    /// the next, round and round.
+    pub(super) fn workers(workers: usize, first: usize) -> Self {
         Self {
             shard_of_core: (0..workers).map(|core| Some(ShardId(core))).collect(),
-            input_core: BySide { primary: 0, secondary: 1.min(workers - 1) },
-            output_core: 0,
+            input_core: BySide { primary: first, secondary: (first + 1) % workers },
+            output_core: first,
             shards: workers,
         }
     }

@@ -1,6 +1,7 @@
 //! From what the threads count to one snapshot.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::control::{ControlCounters, ModeCounters, reason_cell};
 use super::diverged::DivergedCounts;
@@ -9,16 +10,17 @@ use super::rings::Rings;
 use super::shared::{PortRole, Shared};
 use crate::fragments::FragmentCounts;
 use crate::metrics::{
-    ClassFrames, CoreSnapshot, Dropped, Link, LinkState, ModesSnapshot, PairSnapshot, Polls, PoolSnapshot,
-    Released, Reloads, RingSnapshot, RulesSnapshot, SideSnapshot, Snapshot, Verdicts,
+    ClassFrames, CoreSnapshot, Dropped, Link, LinkState, ModesSnapshot, PairSnapshot, PoolSnapshot, Released,
+    Reloads, RingSnapshot, RulesSnapshot, SideSnapshot, Snapshot, Verdicts,
 };
 use crate::side::Side;
 use crate::stats::{ByRule, Counters};
 use crate::verdict::Reason;
 
-/// Everything a snapshot is made of.
+/// Everything that a snapshot of a pair is made of.
 #[derive(Debug)]
 pub(super) struct Scrape {
+    pub(super) name: String,
     pub(super) shared: Arc<Shared>,
     pub(super) rings: Arc<Rings>,
     pub(super) cores: Vec<Arc<Mutex<Published>>>,
@@ -27,13 +29,21 @@ pub(super) struct Scrape {
     pub(super) diverged: Option<Arc<DivergedCounts>>,
 }
 
+/// What is counted of all pairs.
+pub(super) fn snapshot<'a>(pairs: impl Iterator<Item = &'a Scrape>) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    pairs.for_each(|pair| pair.add_to(&mut snapshot));
+    snapshot
+}
+
 impl Scrape {
-    pub(super) fn snapshot(&self) -> Snapshot {
+    /// Adds what is counted of the pair.
+    fn add_to(&self, snapshot: &mut Snapshot) {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = self.shared.clock.now();
-        let mut snapshot = Snapshot { uptime: now.since(pmd_tap::Nanos::ZERO), ..Snapshot::default() };
+        snapshot.uptime = now.since(pmd_tap::Nanos::ZERO);
         let mut pair = PairSnapshot {
-            pair: "0".to_owned(),
+            pair: self.name.clone(),
             connections_refused: control.connections_refused,
             peers_refused: control.refused,
             links: links(&control),
@@ -60,11 +70,10 @@ impl Scrape {
             drop(published);
             add_counters(&mut pair, &counters);
             forgiven.add(&counters.forgiven);
-            self.add_core(&mut snapshot, index, &counters);
+            self.add_core(snapshot, index, &counters);
         }
         pair.rules = self.rules(&forgiven);
         snapshot.pairs.push(pair);
-        snapshot
     }
 
     fn rules(&self, forgiven: &ByRule) -> RulesSnapshot {
@@ -77,7 +86,7 @@ impl Scrape {
         }
     }
 
-    /// Rounds of every thread: cores as far as they are published, then the control thread.
+    /// Rounds of every thread for this pair: cores as far as they are published, then the control thread.
     pub(super) fn beats(&self) -> Vec<u64> {
         let rounds = |core: &Arc<Mutex<Published>>| {
             let published = core.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,16 +98,21 @@ impl Scrape {
 
     fn add_core(&self, snapshot: &mut Snapshot, index: usize, counters: &Counters) {
         let core = index.to_string();
-        snapshot.cores.push(CoreSnapshot {
-            core: core.clone(),
-            busy: std::time::Duration::from_nanos(counters.busy_ns),
-            polls: Polls { busy: counters.busy_polls, idle: counters.idle_polls, sleep: counters.sleeps },
-        });
+        // A thread works for all pairs: its time is the sum.
+        if snapshot.cores.len() <= index {
+            snapshot.cores.push(CoreSnapshot { core: core.clone(), ..CoreSnapshot::default() });
+        }
+        let thread = &mut snapshot.cores[index];
+        thread.busy += Duration::from_nanos(counters.busy_ns);
+        thread.polls.busy += counters.busy_polls;
+        thread.polls.idle += counters.idle_polls;
+        thread.polls.sleep += counters.sleeps;
         let plan = self.rings.plan();
         let capacity = u64::try_from(self.max_frames).unwrap_or(u64::MAX);
         for side in Side::BOTH {
             if plan.input_core[side] == index {
                 snapshot.pools.push(PoolSnapshot {
+                    pair: self.name.clone(),
                     core: core.clone(),
                     pool: side.label().to_owned(),
                     free: capacity.saturating_sub(counters.frames_out[side]),
@@ -107,6 +121,7 @@ impl Scrape {
             }
             if let Some(ring) = self.rings.shard_input(index, side) {
                 snapshot.rings.push(RingSnapshot {
+                    pair: self.name.clone(),
                     ring: format!("core{}>core{index} {side}", plan.input_core[side]),
                     bursts: u64::try_from(ring.len()).unwrap_or(0),
                     capacity: u64::try_from(ring.capacity()).unwrap_or(0),
@@ -171,6 +186,7 @@ fn add_counters(pair: &mut PairSnapshot, counters: &Counters) {
         sum.mismatch += mismatch;
         sum.timeout += timeout;
     }
+    pair.busy += Duration::from_nanos(counters.busy_ns);
     pair.reading_stops += counters.reading_stops;
     pair.window_clamped += counters.window_clamped;
     pair.quarantined += counters.quarantined;

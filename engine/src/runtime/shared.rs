@@ -1,5 +1,7 @@
 //! What the cores of a running engine share: the epoch boundary, causes on their way to the control thread, the end.
 
+use std::sync::Arc;
+
 use crossbeam_queue::ArrayQueue;
 use pmd_tap::{Clock, LinkEvent};
 
@@ -50,7 +52,12 @@ impl PortRole {
     }
 }
 
-/// Shared by all threads of one engine.
+/// Wakers of so many threads. All pairs of an engine have the same threads.
+pub(super) fn wakers(threads: usize) -> std::io::Result<Arc<[Waker]>> {
+    (0..threads).map(|_| Bell::new().map(Waker::new)).collect()
+}
+
+/// Shared by all threads of one engine, about one pair.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) clock: Clock,
@@ -67,14 +74,14 @@ pub(super) struct Shared {
     orders: ArrayQueue<Orders>,
     primary_lost: AtomicBool,
     pub(super) control: Waker,
-    pub(super) cores: Vec<Waker>,
+    pub(super) cores: Arc<[Waker]>,
     pub(super) rules: RuleDesk,
 }
 
 impl Shared {
     pub(super) fn new(
         clock: Clock,
-        cores: usize,
+        cores: Arc<[Waker]>,
         inputs: usize,
         shards: usize,
         rules: RuleSet,
@@ -91,7 +98,7 @@ impl Shared {
             orders: ArrayQueue::new(ORDERS),
             primary_lost: AtomicBool::new(false),
             control: Waker::new(Bell::new()?),
-            cores: (0..cores).map(|_| Bell::new().map(Waker::new)).collect::<Result<_, _>>()?,
+            cores,
             rules: RuleDesk::new(rules),
         })
     }

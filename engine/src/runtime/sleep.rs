@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use pmd_tap::Nanos;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::config::PollMode;
+use crate::config::{MAX_PAIRS, PollMode};
 
 /// How long a core looks for work before it sleeps. Longer than the gap between frames at 10,000 a second, so that
 /// such traffic is never late for a wake-up.
@@ -59,30 +59,47 @@ impl From<bool> for OutputState {
     }
 }
 
-/// Sleeps until the waker is rung, an input is readable, the output can take more, or `most` is over.
-pub(super) fn wait<'a>(
-    waker: BorrowedFd<'a>,
-    inputs: impl Iterator<Item = BorrowedFd<'a>>,
-    output: Option<BorrowedFd<'a>>,
-    state: OutputState,
-    most: Duration,
-) {
-    let mut fds: ArrayVec<PollFd<'_>, 8> = ArrayVec::new();
-    fds.push(PollFd::from_borrowed_fd(waker, PollFlags::IN));
-    for input in inputs.take(6) {
-        fds.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
+/// What a thread waits for.
+pub(super) struct Sockets<'a> {
+    fds: ArrayVec<PollFd<'a>, { 1 + 3 * MAX_PAIRS }>,
+}
+
+impl<'a> Sockets<'a> {
+    /// Its waker, to begin with.
+    pub(super) fn new(waker: BorrowedFd<'a>) -> Self {
+        let mut fds = ArrayVec::new();
+        fds.push(PollFd::from_borrowed_fd(waker, PollFlags::IN));
+        Self { fds }
     }
-    if let Some(output) = output {
-        let flags = match state {
-            OutputState::Blocked => PollFlags::IN | PollFlags::OUT,
-            OutputState::Free => PollFlags::IN,
-        };
-        fds.push(PollFd::from_borrowed_fd(output, flags));
+
+    /// What finds no room is looked at with the next tick; the configuration lets no more pairs in than there is room for.
+    fn add(&mut self, socket: BorrowedFd<'a>, flags: PollFlags) {
+        let _ = self.fds.try_push(PollFd::from_borrowed_fd(socket, flags));
     }
+
+    /// An input, which may become readable.
+    pub(super) fn add_input(&mut self, socket: BorrowedFd<'a>) {
+        self.add(socket, PollFlags::IN);
+    }
+
+    /// An output, which may lose its other end, and take more if it is blocked.
+    pub(super) fn add_output(&mut self, socket: BorrowedFd<'a>, state: OutputState) {
+        self.add(
+            socket,
+            match state {
+                OutputState::Blocked => PollFlags::IN | PollFlags::OUT,
+                OutputState::Free => PollFlags::IN,
+            },
+        );
+    }
+}
+
+/// Sleeps until the waker is rung, an input is readable, an output can take more, or `most` is over.
+pub(super) fn wait(mut sockets: Sockets<'_>, most: Duration) {
     let timeout = Timespec {
         tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(most.subsec_nanos()),
     };
     // An interrupted or failed wait is a short one.
-    let _ = poll(&mut fds, Some(&timeout));
+    let _ = poll(&mut sockets.fds, Some(&timeout));
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use pmd_tap::{Clock, Nanos};
 
+use super::build::{Parts, build_cores, plan};
 use super::control::{Control, ControlCounters, ControlSettings, Silence};
-use super::core::{Core, Env, Found};
+use super::core::{Core, Env, Found, Turns};
 use super::rings::Rings;
-use super::shared::Shared;
-use super::{EngineError, EnginePorts, Parts, build_cores, orders, plan};
+use super::shared::{Shared, wakers};
+use super::{EngineError, EnginePorts, orders};
 use crate::checkpoint::{Backend, Lifecycle};
 use crate::config::Settings;
 use crate::flow::FlowHasher;
@@ -70,16 +71,18 @@ impl SteppedEngine {
         backend: Box<dyn Backend>,
         stepped: SteppedSettings,
     ) -> Result<Self, EngineError> {
-        let plan = plan(settings);
+        let plan = plan(&settings.runtime, 0);
         let failed = |source| EngineError::Start { what: "wake-ups", source };
         // Its clock is never read: time is an argument from here on.
-        let shared = Shared::new(Clock::start(), plan.cores(), 2, plan.shards, rule_set(settings));
+        let wakers = wakers(plan.cores()).map_err(failed)?;
+        let shared = Shared::new(Clock::start(), wakers, 2, plan.shards, rule_set(settings));
         let shared = shared.map_err(failed)?;
         let shared = Arc::new(shared);
         let parts = Parts {
             hasher: FlowHasher::seeded(stepped.hash_seed),
             frames_under_way: stepped.frames_under_way,
             exchange: None,
+            turns: Turns::Alone,
         };
         let cores = build_cores(settings, &plan, ports, &parts)?;
         let told = Arc::new(Mutex::new(ControlCounters::default()));

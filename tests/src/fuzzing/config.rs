@@ -26,7 +26,7 @@ pub fn config(data: &[u8]) {
         Ok(settings) => judge_dump(&sources, &settings),
         Err(error) => judge_sentence(&error),
     }
-    if let Err(error) = sources.load_live() {
+    if let Err(error) = sources.load_pairs() {
         judge_sentence(&error);
     }
 }
@@ -45,5 +45,12 @@ fn judge_dump(sources: &Sources, settings: &Settings) {
     again.file = Some(file.path());
     assert_eq!(again.load().as_ref(), Ok(settings), "{text}");
     assert_eq!(dump(&again), text, "a dump of the dump");
+    if let Ok(pairs) = sources.load_pairs() {
+        let loaded = again
+            .load_pairs()
+            .map(|pairs| pairs.into_iter().map(|pair| (pair.name, pair.settings)).collect());
+        let pairs: Vec<_> = pairs.into_iter().map(|pair| (pair.name, pair.settings)).collect();
+        assert_eq!(loaded, Ok(pairs), "{text}");
+    }
     assert!(dump_json(settings).is_object());
 }

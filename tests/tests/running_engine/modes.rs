@@ -22,7 +22,7 @@ const FLOWS: u16 = 32;
 fn set(live: &Live, settings: &Settings, mode: Mode, conduct: Conduct) -> Result<()> {
     let mut settings = settings.clone();
     settings.modes.mode = mode;
-    live.engine.order(&settings);
+    live.engine.pairs()[0].order(&settings);
     live.wait("the mode is in force", |pair| {
         pair.modes.settings.mode == mode && pair.modes.conduct == conduct
     })

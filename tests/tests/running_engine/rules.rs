@@ -42,7 +42,7 @@ fn case_91_held_frames_of_a_flow_that_passes_now_leave_in_order() -> Result<()> 
         live.wait("all is held", |pair| {
             pair.primary.held_frames == 1_280 && pair.secondary.held_frames == 128
         })?;
-        live.engine.replace_rules(rules(settings.compare, Action::Pass));
+        live.engine.pairs()[0].replace_rules(rules(settings.compare, Action::Pass));
         let more = names(FLOWS, 20..22);
         live.primary.send(&more)?;
         let expected: Vec<_> = [ruled(&held), ruled(&more)].concat();
@@ -51,7 +51,7 @@ fn case_91_held_frames_of_a_flow_that_passes_now_leave_in_order() -> Result<()> 
         live.out.stays_quiet().with_context(|| format!("{layout:?}: the others wait"))?;
         live.wait("the secondary's went too", |pair| pair.secondary.dropped.pass == 64)?;
         // Compared again: what comes now is picked up where it is.
-        live.engine.replace_rules(RuleSet::empty(settings.compare));
+        live.engine.pairs()[0].replace_rules(RuleSet::empty(settings.compare));
         let new = ruled(&names(FLOWS, 30..33));
         live.primary.send(&new)?;
         live.out.stays_quiet()?;
@@ -75,14 +75,14 @@ fn case_91_held_frames_of_a_flow_that_is_held_now_stay_until_the_commit() -> Res
         let held = names(FLOWS, 0..3);
         live.primary.send(&held)?;
         live.wait("all is held", |pair| pair.primary.held_frames == 192)?;
-        live.engine.replace_rules(rules(settings.compare, Action::Hold));
+        live.engine.pairs()[0].replace_rules(rules(settings.compare, Action::Hold));
         live.wait("the rule is in force", |pair| pair.rules.count == 1)?;
         live.secondary.send(&held)?;
         let got = live.out.receive(others(&held).len()).with_context(|| format!("{layout:?}"))?;
         assert!(by_flow(got) == by_flow(others(&held)), "{layout:?}: the others are compared");
         live.out.stays_quiet()?;
         // The rule goes: what it held stays, and nothing overtakes it, not even what both have sent.
-        live.engine.replace_rules(RuleSet::empty(settings.compare));
+        live.engine.pairs()[0].replace_rules(RuleSet::empty(settings.compare));
         let more = ruled(&names(FLOWS, 3..5));
         live.primary.send(&more)?;
         live.secondary.send(&more)?;
@@ -111,7 +111,7 @@ fn case_91_rules_that_change_all_the_time_lose_and_disorder_nothing() -> Result<
         let actions = [Action::Pass, Action::Compare, Action::Hold, Action::Compare];
         let mut got = Vec::new();
         for (at, some) in sent.chunks(320).enumerate() {
-            live.engine.replace_rules(rules(settings.compare, actions[at % actions.len()]));
+            live.engine.pairs()[0].replace_rules(rules(settings.compare, actions[at % actions.len()]));
             live.primary.send(some)?;
             live.secondary.send(some)?;
             got.extend(live.out.receive_some()?);

@@ -7,6 +7,7 @@ use pmd_tap::Clock;
 use super::*;
 use crate::checkpoint::LifecycleSettings;
 use crate::policy::RuleSet;
+use crate::runtime::shared::wakers;
 
 /// Told a commit that nobody asked for, it counts what is asked for.
 struct Told(Option<BackendEvent>);
@@ -34,7 +35,7 @@ fn settings_of(deadline: Option<Duration>) -> ControlSettings {
 #[test]
 fn nothing_is_asked_for_while_a_commit_waits_for_its_boundary() {
     let rules = RuleSet::empty(crate::compare::CompareSettings::default());
-    let shared = Arc::new(Shared::new(Clock::start(), 1, 2, 1, rules).unwrap());
+    let shared = Arc::new(Shared::new(Clock::start(), wakers(1).unwrap(), 2, 1, rules).unwrap());
     let counters = Arc::new(Mutex::new(ControlCounters::default()));
     let settings = LifecycleSettings { min_interval: Duration::ZERO, ..LifecycleSettings::default() };
     let lifecycle = Lifecycle::new(settings, Nanos::ZERO);
