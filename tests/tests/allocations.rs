@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use colo_engine::checkpoint::NoBackend;
 use colo_engine::config::{PollMode, Purpose, RunMode, Settings};
-use colo_engine::runtime::{Engine, EnginePorts};
+use colo_engine::runtime::{Engine, EnginePair, EnginePorts};
 use colo_engine::summary::Summary;
 use colo_tests::traffic::{Flow, Shape};
 use etherparse::PacketBuilder;
@@ -222,17 +222,38 @@ impl Driver {
     }
 }
 
-fn start(workers: usize, run_mode: RunMode, diverged: Option<&Path>) -> Result<(Engine, Driver)> {
+/// How an engine is laid out.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    workers: usize,
+    run_mode: RunMode,
+    pairs: usize,
+}
+
+/// An engine, and a driver for each of its pairs.
+fn start(layout: Layout, diverged: Option<&Path>) -> Result<(Engine, Vec<Driver>)> {
     let mut settings = Settings::defaults(Purpose::Compare);
     settings.metrics = None;
-    settings.diverged.path = diverged.map(Path::to_owned);
-    settings.runtime.workers = workers;
-    settings.runtime.run_mode = run_mode;
+    settings.runtime.workers = layout.workers;
+    settings.runtime.run_mode = layout.run_mode;
     settings.runtime.poll = PollMode::Adaptive;
     // What is late or out of order on a busy machine is no divergence.
     settings.compare.reorder_grace = Duration::from_secs(5);
     settings.compare.compare_timeout = Duration::from_secs(6);
     settings.checkpoint.min_interval = Duration::from_millis(10);
+    let (mut pairs, mut drivers) = (Vec::new(), Vec::new());
+    for name in ["a", "b", "c"].into_iter().take(layout.pairs) {
+        let (ports, driver) = links()?;
+        // A file has one writer: the first pair's.
+        settings.diverged.path = diverged.filter(|_| pairs.is_empty()).map(Path::to_owned);
+        let backend = Box::new(NoBackend::new(Some(Duration::from_millis(2))));
+        pairs.push(EnginePair { name: name.to_owned(), settings: settings.clone(), ports, backend });
+        drivers.push(driver);
+    }
+    Ok((Engine::start_pairs(pairs)?, drivers))
+}
+
+fn links() -> Result<(EnginePorts, Driver)> {
     let (primary, primary_in) = UnixStream::pair()?;
     let (secondary, secondary_in) = UnixStream::pair()?;
     let (out, outdev) = UnixStream::pair()?;
@@ -245,8 +266,6 @@ fn start(workers: usize, run_mode: RunMode, diverged: Option<&Path>) -> Result<(
         secondary: port(secondary_in, "secondary"),
         out: port(outdev, "out"),
     };
-    let backend = Box::new(NoBackend::new(Some(Duration::from_millis(2))));
-    let engine = Engine::start(&settings, ports, backend)?;
     let driver = Driver {
         primary,
         secondary,
@@ -258,7 +277,7 @@ fn start(workers: usize, run_mode: RunMode, diverged: Option<&Path>) -> Result<(
         got: 0,
         sent: 0,
     };
-    Ok((engine, driver))
+    Ok((ports, driver))
 }
 
 /// Allocations and reallocations while `work` runs, of all threads.
@@ -284,25 +303,34 @@ fn nothing_is_allocated_after_the_start() -> Result<()> {
     // Writing down what differs takes no memory either.
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("d.pcapng");
-    for (workers, run_mode, diverged) in [
-        (1, RunMode::Workers, None),
-        (2, RunMode::Workers, Some(file.as_path())),
-        (2, RunMode::Pipeline, Some(file.as_path())),
+    let alone = |workers, run_mode| Layout { workers, run_mode, pairs: 1 };
+    for (layout, diverged) in [
+        (alone(1, RunMode::Workers), None),
+        (alone(2, RunMode::Workers), Some(file.as_path())),
+        (alone(2, RunMode::Pipeline), Some(file.as_path())),
+        (Layout { pairs: 3, ..alone(2, RunMode::Workers) }, Some(file.as_path())),
     ] {
-        let (engine, mut driver) = start(workers, run_mode, diverged)?;
-        let name = format!("{run_mode:?} {workers}");
+        let (engine, mut drivers) = start(layout, diverged)?;
+        let name = format!("{layout:?}");
         // Links come up, threads run for the first time: that is the start.
-        driver.play(&agreeing, 0, 2)?;
-        let phase = allocations(|| driver.play(&agreeing, 2, agreeing.legs.len()));
+        drivers.iter_mut().try_for_each(|driver| driver.play(&agreeing, 0, 2))?;
+        let phase = allocations(|| drivers[0].play(&agreeing, 2, agreeing.legs.len()));
         let phase = phase.with_context(|| format!("{name}, agreeing"))?;
         assert_eq!(phase, (0, 0), "{name}: allocations, reallocations while both agree");
-        let phase = allocations(|| driver.play(&diverging, 0, diverging.legs.len()));
+        let phase = allocations(|| {
+            drivers.iter_mut().try_for_each(|driver| driver.play(&diverging, 0, diverging.legs.len()))
+        });
         let phase = phase.with_context(|| format!("{name}, diverging"))?;
         assert_eq!(phase, (0, 0), "{name}: allocations, reallocations while they differ");
-        let summary = Summary::new(engine.stop());
-        let frames = u64::try_from(agreeing.frames + diverging.frames)?;
-        assert_eq!((summary.released(), summary.invariant_violations()), (frames, 0), "{name}");
-        assert!(summary.completed() > 0, "{name}: nobody differed");
+        let sent: Vec<_> = drivers.iter().map(|driver| driver.sent).collect();
+        for (summary, sent) in Summary::of_each(engine.stop()).into_iter().zip(sent) {
+            assert_eq!(
+                (summary.released(), summary.invariant_violations()),
+                (u64::try_from(sent)?, 0),
+                "{name}"
+            );
+            assert!(summary.completed() > 0, "{name}: nobody differed");
+        }
         if let Some(file) = diverged {
             assert!(std::fs::metadata(file)?.len() > 1_000, "{name}: nothing was written down");
         }

@@ -73,7 +73,7 @@ fn have_come(ends: &mut [CaptureEnd], snapshot: Snapshot) -> bool {
     // Each is asked, though one alone says no: they go by what they saw before.
     let come =
         ends.iter_mut().zip(Summary::of_each(snapshot)).map(|(end, summary)| end.has_come(&summary, now));
-    come.fold(true, |all, one| all && one)
+    come.filter(|come| !come).count() == 0
 }
 
 /// One pair's ports and back end.

@@ -114,8 +114,8 @@ pub enum ConfigError {
     PortOutsidePairs { subject: Subject },
     #[error("{place}pair {pair} has no {key}; write {key} = {example} under its [[pair]]")]
     MissingInPair { place: Place, pair: String, key: &'static str, example: &'static str },
-    #[error("{subject} of pair {pair} is {value}, and so is {other} of pair {other_pair}; give each its own")]
-    SharedByPairs { subject: Subject, pair: String, value: String, other: &'static str, other_pair: String },
+    #[error("{subject} of pair {pair} is {value}, and so is {other}; give each its own")]
+    SharedByPairs { subject: Subject, pair: String, value: Box<str>, other: Box<str> },
     #[error(
         "{subject} of pair {pair} is \"exit\", which would end the other pairs, too; set it to \"hold\", or give the pair \
          an engine of its own"

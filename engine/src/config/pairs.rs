@@ -63,7 +63,7 @@ pub(super) fn read(
         return Err(ConfigError::TooManyPairs { place: place.clone(), count: tables.len(), most: MAX_PAIRS });
     }
     let mut pairs: Vec<LoadedPair> = Vec::new();
-    for table in tables.iter() {
+    for table in tables {
         let pair = read_one(file, table, settings, given)?;
         if pairs.iter().any(|other| other.name == pair.name) {
             return Err(ConfigError::PairTwice { place: pair.place, name: pair.name });
@@ -86,7 +86,7 @@ fn read_one(
 ) -> Result<LoadedPair, ConfigError> {
     let place = file.place(table.span().start);
     let DeValue::Table(fields) = table.get_ref() else { return Err(ConfigError::NoPairs { place }) };
-    for (name, _) in fields.iter() {
+    for (name, _) in fields {
         let key = name.get_ref();
         if key == "pair" || keys::find(key).is_some_and(is_of_engine) {
             return Err(ConfigError::EngineKey {
@@ -134,8 +134,8 @@ pub(super) fn check(pairs: &[LoadedPair], machine: &Machine) -> Result<(), Confi
             let shared = taken.iter().find(|(_, other, _)| *other == value);
             if let Some((other, _, other_pair)) = shared {
                 let (subject, pair) = (subject(key), pair.name.clone());
-                let other_pair = (*other_pair).to_owned();
-                return Err(ConfigError::SharedByPairs { subject, pair, value, other, other_pair });
+                let other = format!("{other} of pair {other_pair}").into();
+                return Err(ConfigError::SharedByPairs { subject, pair, value: value.into(), other });
             }
             taken.push((key, value, &pair.name));
         }

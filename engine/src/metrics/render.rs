@@ -215,10 +215,6 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         "colo_flows_quarantined_total",
         "Times that a flow that keeps differing was put aside: it waits for checkpoints, the others stay compared.",
     );
-    let mut busy = Family::counter(
-        "colo_pair_busy_seconds_total",
-        "Time that cores spent on a pair, in iterations that found something.",
-    );
     let mut connections = Family::gauge("colo_connections", "Entries of the connection table.");
     let mut refused = Family::counter(
         "colo_connections_refused_total",
@@ -248,7 +244,6 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
         lost.count(&[pair], u64::from(one.modes.is_secondary_lost));
         quarantined.count(&[pair], one.quarantined);
-        busy.value(&[pair], one.busy.as_secs_f64());
         connections.count(&[pair], one.connections);
         refused.count(&[pair], one.connections_refused);
         peers.count(&[pair], one.peers_refused);
@@ -262,21 +257,7 @@ fn state(pairs: &[PairSnapshot]) -> Vec<Family> {
         }
         violations.count(&[pair], one.invariant_violations);
     }
-    vec![
-        mode,
-        switches,
-        lost,
-        quarantined,
-        busy,
-        connections,
-        refused,
-        peers,
-        stops,
-        frames,
-        bytes,
-        up,
-        violations,
-    ]
+    vec![mode, switches, lost, quarantined, connections, refused, peers, stops, frames, bytes, up, violations]
 }
 
 fn policy(pairs: &[PairSnapshot]) -> Vec<Family> {
@@ -372,5 +353,12 @@ fn cores(snapshot: &Snapshot) -> Vec<Family> {
             polls.count(&[("core", &core.core), ("state", state)], count);
         }
     }
-    vec![free, frames, waiting, room, busy, polls]
+    let mut own = Family::counter(
+        "colo_pair_busy_seconds_total",
+        "Time that cores spent on a pair, in iterations that found something.",
+    );
+    for pair in &snapshot.pairs {
+        own.value(&[("pair", &pair.pair)], pair.busy.as_secs_f64());
+    }
+    vec![free, frames, waiting, room, busy, polls, own]
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pmd_tap::{Clock, Nanos};
 
-use super::core::{Core, Ending, Env, Found, Turns};
+use super::core::{Core, Ending, Env, Found};
 use super::publish::Publisher;
 use super::rings::Rings;
 use super::shared::Shared;
@@ -22,10 +22,8 @@ use crate::tx::Output;
 const OBSTACLES: Duration = Duration::from_secs(1);
 /// Longest sleep of a core without timers.
 const DEFAULT_TICK: Duration = Duration::from_millis(10);
-/// A core that found nothing for so long is quiet.
+/// A core that found nothing for so long is quiet. Longer than the gap between frames at 5,000 a second.
 const QUIET_AFTER: Duration = Duration::from_micros(200);
-/// While others have work, a quiet core is looked at that often: each look costs the others a few system calls.
-const QUIET_LOOK: Duration = Duration::from_micros(20);
 
 /// A core and what its pair shares.
 pub(super) struct Place {
@@ -54,8 +52,6 @@ struct Member<'a> {
     ending: Ending,
     obstacles_due: Duration,
     last_work: Nanos,
-    /// Not before this, if others have work.
-    next_look: Nanos,
 }
 
 /// Whether a core goes on.
@@ -77,20 +73,29 @@ impl Thread {
             .map(|(core, (shared, rings))| Member::new(core, Env::new(shared, rings, index)))
             .collect();
         let mut rest = Rest::new(poll);
-        let mut before = Found::Nothing;
-        let mut now = clock.now();
+        let (mut now, mut last_work) = (clock.now(), Nanos::ZERO);
+        let mut look_at = 0;
         while !members.is_empty() {
             let mut found = Found::Nothing;
+            // While some have work, one of the quiet is looked at in each round: every look takes system calls, and their
+            // number must not slow down those that work.
+            let at_work = now.since(last_work) < QUIET_AFTER;
+            let mut at = 0;
             members.retain_mut(|member| {
-                if before == Found::Work && now < member.next_look {
+                let is_next = at == look_at;
+                at += 1;
+                if at_work && !is_next && member.is_quiet(now) {
                     return true;
                 }
                 now = clock.now();
                 member.turn(now, &clock, &mut found) == Stage::Goes
             });
-            before = found;
+            look_at = if look_at + 1 < members.len() { look_at + 1 } else { 0 };
             match found {
-                Found::Work => rest.is_fresh(now),
+                Found::Work => {
+                    last_work = now;
+                    rest.is_fresh(now);
+                }
                 Found::Nothing if rest.is_tired(now) => {
                     sleep(&mut members, waker);
                     now = clock.now();
@@ -111,7 +116,6 @@ impl<'a> Member<'a> {
             ending: Ending::default(),
             obstacles_due: OBSTACLES,
             last_work: Nanos::ZERO,
-            next_look: Nanos::ZERO,
         }
     }
 
@@ -134,20 +138,15 @@ impl<'a> Member<'a> {
                 core.counters.busy_polls += 1;
                 core.counters.busy_ns += clock.now().nanos_since(now);
                 self.last_work = now;
-                self.next_look = Nanos::ZERO;
             }
-            Found::Nothing => {
-                core.counters.idle_polls += 1;
-                // An ending has its deadlines, and nobody else to give way to for long.
-                if core.turns == Turns::Shared
-                    && now.since(self.last_work) >= QUIET_AFTER
-                    && !env.shared.is_stopping()
-                {
-                    self.next_look = now + QUIET_LOOK;
-                }
-            }
+            Found::Nothing => core.counters.idle_polls += 1,
         }
         Stage::Goes
+    }
+
+    /// Whether it has found nothing for a while.
+    fn is_quiet(&self, now: Nanos) -> bool {
+        now.since(self.last_work) >= QUIET_AFTER
     }
 
     /// The core's part is over, and all it counted is told.

@@ -118,11 +118,10 @@ fn a_file_with_pairs_serves_replay_by_what_stands_above_them() {
     assert_eq!(settings.policy.rules.len(), 1);
 }
 
-#[test]
-fn bad_pairs_get_one_exact_sentence() {
+/// Files, and the sentences that answer them.
+fn bad_pairs() -> Vec<(String, &'static str)> {
     let a = pair("a", "checkpoint = \"none\"\n");
-    let long = "x".repeat(33);
-    for (text, expected) in [
+    vec![
         ("pair = 1\n".to_owned(), "colo.toml:1: pair is no list of tables; write [[pair]] in front of each"),
         (
             "[pair]\nname = \"a\"\n".to_owned(),
@@ -190,9 +189,15 @@ fn bad_pairs_get_one_exact_sentence() {
             format!("{a}[[pair.pair]]\nname = \"b\"\n"),
             "colo.toml:7: pair is the whole engine's, not a pair's; write it above the first [[pair]]",
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn bad_pairs_get_one_exact_sentence() {
+    for (text, expected) in bad_pairs() {
         assert_eq!(sentence(&text), expected, "{text}");
     }
+    let long = "x".repeat(33);
     assert!(sentence(&format!("[[pair]]\nname = \"{long}\"\n")).contains("but must be 1 to 32 letters"));
     assert!(sentence(&"[[pair]]\n".repeat(65)).contains("65 pairs are more than 64"));
 }
