@@ -116,6 +116,20 @@ impl std::fmt::Debug for Input {
     }
 }
 
+/// Puts a frame where its shard's frames gather; `own` has those of this core's shard.
+#[inline(always)]
+fn sort(work: Work, lanes: &[Lane<'_>], own: &mut WorkBurst, gathered: &mut [WorkBurst]) {
+    // Emptied before every poll, so there is room for a burst.
+    if let [Lane::Own] = lanes {
+        return own.push(work);
+    }
+    let ShardId(shard) = work.hash.shard(lanes.len());
+    match lanes[shard] {
+        Lane::Own => own.push(work),
+        Lane::Ring(_) => gathered[shard].push(work),
+    }
+}
+
 impl Input {
     /// An input of `side` whose frames are spread over `shards`; at most `max_frames` of it are in the engine.
     pub fn new(
@@ -267,17 +281,14 @@ impl Input {
             self.received_bytes += u64::try_from(ethernet.len()).unwrap_or(0);
             let (fragments, pool) = (&mut self.fragments, &mut self.pool);
             self.bad_checksums += u64::from(self.checksums.finds_fault(&frame));
+            let gathered = &mut self.gathered;
             Work::receive(frame, &self.hasher, budget, |work| {
-                let work = match &work.packet {
-                    Packet::Fragment(_) => work.reassembled(&self.hasher, fragments, pool),
-                    _ => Some(work),
-                };
-                let Some(work) = work else { return };
-                let ShardId(shard) = work.hash.shard(lanes.len());
-                match lanes[shard] {
-                    Lane::Own => own.push(work),
-                    // Emptied before every poll, so there is room for a burst.
-                    Lane::Ring(_) => self.gathered[shard].push(work),
+                if matches!(work.packet, Packet::Fragment(_)) {
+                    if let Some(work) = work.reassembled(&self.hasher, fragments, pool) {
+                        sort(work, lanes, own, gathered);
+                    }
+                } else {
+                    sort(work, lanes, own, gathered);
                 }
             });
         }

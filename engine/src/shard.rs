@@ -23,6 +23,9 @@ use crate::wire::{Packet, Plain, Stray};
 use crate::witness::Witness;
 use rules::Rules;
 
+/// Connections from which on their memory is asked for ahead.
+const PREFETCHED: usize = 4096;
+
 /// No connection: the table was full.
 const UNTRACKED: u32 = u32::MAX;
 
@@ -210,6 +213,10 @@ impl Shard {
     /// then, those answers being under way, the connections.
     #[inline(always)]
     pub fn prefetch(&self, burst: &[Work]) {
+        // What few connections there are stays in the cache.
+        if self.table.len() < PREFETCHED {
+            return;
+        }
         for work in burst {
             self.table.prefetch(work.hash);
         }

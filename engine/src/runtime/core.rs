@@ -12,7 +12,7 @@ use super::epochs::{Gate, Turn};
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortNews, PortRole, Shared};
-use super::sink::{CoreSink, handle_one};
+use super::sink::{CoreSink, Latencies, Tally, handle_one};
 use crate::flow::{FlowKey, ShardId};
 use crate::metrics::ReleaseLatency;
 use crate::modes::Conduct;
@@ -301,9 +301,10 @@ impl Core {
             epoch: seat.gate.epoch(),
             queue: &mut self.queue,
             counters: &mut self.counters,
-            latency: &mut self.latency,
+            latency: Latencies::new(&mut self.latency),
             pool: pool_for_drops(&mut self.inputs),
             shared: env.shared,
+            tally: Tally::default(),
         };
         Some((seat, sink))
     }

@@ -9,6 +9,7 @@ use crate::side::Side;
 use crate::stats::{Counters, drop_cell, latency_of, release_cell, verdict_cells};
 use crate::tx::{OutItem, OutQueue};
 use crate::verdict::{Cause, Discard, Reason, Release, Sink};
+use crate::wire::Packet;
 
 /// Where the shard's decisions go while this core works.
 pub(super) struct CoreSink<'a> {
@@ -16,9 +17,64 @@ pub(super) struct CoreSink<'a> {
     pub(super) epoch: u32,
     pub(super) queue: &'a mut OutQueue,
     pub(super) counters: &'a mut Counters,
-    pub(super) latency: &'a mut ReleaseLatency,
+    pub(super) latency: Latencies<'a>,
     pub(super) pool: Option<&'a mut FramePool>,
     pub(super) shared: &'a Shared,
+    /// What was decided while the frame at hand went through.
+    pub(super) tally: Tally,
+}
+
+/// Comparison's decisions since somebody last looked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    released: u64,
+    dropped: u64,
+}
+
+/// How long frames were held. Frames that came and leave together have waited equally long, so they are recorded together.
+pub(super) struct Latencies<'a> {
+    recorders: &'a mut ReleaseLatency,
+    /// Matched frames not yet recorded, and how long each of them was held.
+    matched: u64,
+    nanos: u64,
+}
+
+impl<'a> Latencies<'a> {
+    pub(super) fn new(recorders: &'a mut ReleaseLatency) -> Self {
+        Self { recorders, matched: 0, nanos: 0 }
+    }
+
+    #[inline(always)]
+    fn record(&mut self, why: Release, nanos: u64) {
+        if why != Release::Matched {
+            return self.record_rare(why, nanos);
+        }
+        if nanos != self.nanos {
+            self.settle();
+            self.nanos = nanos;
+        }
+        self.matched += 1;
+    }
+
+    fn record_rare(&mut self, why: Release, nanos: u64) {
+        if let Some(recorder) = latency_of(self.recorders, why) {
+            recorder.saturating_record(nanos);
+        }
+    }
+
+    #[inline(never)]
+    fn settle(&mut self) {
+        if self.matched > 0 {
+            self.recorders.matched.saturating_record_n(self.nanos, self.matched);
+            self.matched = 0;
+        }
+    }
+}
+
+impl Drop for Latencies<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 impl Sink for CoreSink<'_> {
@@ -28,9 +84,8 @@ impl Sink for CoreSink<'_> {
             return self.release_chain(frame, why);
         }
         *release_cell(&mut self.counters.released, why) += 1;
-        if let Some(recorder) = latency_of(self.latency, why) {
-            recorder.saturating_record(self.now.nanos_since(frame.arrival()));
-        }
+        self.tally.released += u64::from(matches!(why, Release::Matched | Release::Ack));
+        self.latency.record(why, self.now.nanos_since(frame.arrival()));
         self.queue.push(OutItem::Frame(frame));
     }
 
@@ -38,6 +93,7 @@ impl Sink for CoreSink<'_> {
     fn discard(&mut self, frame: Frame, why: Discard) {
         let frames = u64::try_from(frame.stands_for()).unwrap_or(1);
         *drop_cell(&mut self.counters.dropped, why) += frames;
+        self.tally.dropped += if matches!(why, Discard::Pass | Discard::Flush) { 0 } else { frames };
         if let Some(pool) = &mut self.pool {
             pool.recycle(frame);
         }
@@ -76,30 +132,22 @@ impl CoreSink<'_> {
 pub(super) fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut CoreSink<'_>) {
     let frames = u64::try_from(work.frame.stands_for()).unwrap_or(1);
     sink.counters.handled[side] += frames;
-    let Some((protocol, class)) = work.packet.flow().map(|flow| (flow.protocol(), flow.class())) else {
-        return shard.handle(side, work, now, sink);
+    let protocol = match &work.packet {
+        Packet::Tcp(flow, _) => flow.protocol(),
+        packet => match packet.flow() {
+            None => return shard.handle(side, work, now, sink),
+            Some(flow) if let Some(class) = flow.class() => {
+                sink.counters.class_frames[side].count(class, frames);
+                return shard.handle(side, work, now, sink);
+            }
+            Some(flow) => flow.protocol(),
+        },
     };
-    if let Some(class) = class {
-        sink.counters.class_frames[side].count(class, frames);
-        return shard.handle(side, work, now, sink);
-    }
-    let [released, dropped] = [total_released(sink.counters), total_dropped(sink.counters)];
+    sink.tally = Tally::default();
     shard.handle(side, work, now, sink);
-    let released = total_released(sink.counters) - released;
-    let dropped = total_dropped(sink.counters) - dropped;
+    let Tally { released, dropped } = sink.tally;
     let cells = verdict_cells(&mut sink.counters.verdicts, protocol);
     cells.release += released;
     cells.drop += dropped;
     cells.hold += if side == Side::Primary && released == 0 { frames } else { 0 };
-}
-
-#[inline(always)]
-fn total_released(counters: &Counters) -> u64 {
-    counters.released.matched + counters.released.ack
-}
-
-#[inline(always)]
-fn total_dropped(counters: &Counters) -> u64 {
-    let dropped = &counters.dropped;
-    dropped.matched + dropped.stale + dropped.duplicate + dropped.over_budget
 }

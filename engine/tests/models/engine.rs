@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
 use colo_engine::ring::Ring;
-use colo_engine::tx::{Feed, OutBurst, OutItem, OutQueue, Output};
+use colo_engine::tx::{Feed, Haste, OutBurst, OutItem, OutQueue, Output};
 use pmd_tap::{Burst, Caps, Frame, FramePool, LinkEvent, Nanos, PoolSettings, Port, RxState};
 use shuttle::thread;
 
@@ -463,7 +463,7 @@ impl<'a> Core<'a> {
             return moved;
         };
         let feeds = [Feed::Own, Feed::Ring(&self.shared.to_output[1])];
-        output.poll(&mut self.pool, Nanos(0), &mut self.queue, &feeds)
+        output.poll(&mut self.pool, Nanos(0), &mut self.queue, &feeds, Haste::Now)
     }
 
     fn has_ended(&mut self) -> bool {
