@@ -42,7 +42,7 @@ pub(super) fn toml_text(settings: &Settings, purpose: Purpose, given: &Given) ->
     for key in keys::all().filter(|key| key.name != NOTIFY_DEV.name) {
         let mut shown = (key.show)(settings);
         let default = (key.show)(&defaults);
-        // A dumped default must not pass for the operator's word that nobody takes checkpoints: see `load_live`.
+        // A dumped default must not pass for the operator's word that nobody takes checkpoints: see `load_pairs`.
         let unsaid = key.name == "checkpoint" && shown == default && !given.contains_key("checkpoint");
         if unsaid && purpose == Purpose::Compare {
             shown = Shown::Unset;

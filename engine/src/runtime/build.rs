@@ -101,3 +101,25 @@ pub(super) fn build_cores(
     }
     Ok(cores)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Purpose;
+
+    #[test]
+    fn the_ports_of_pairs_are_dealt_round() {
+        let mut runtime = Settings::defaults(Purpose::Compare).runtime;
+        runtime.workers = 3;
+        let cores = |pair| {
+            let plan = plan(&runtime, pair);
+            (plan.output_core, plan.input_core.primary, plan.input_core.secondary, plan.cores(), plan.shards)
+        };
+        let dealt = [0, 1, 2, 3].map(cores);
+        assert_eq!(dealt, [(0, 0, 1, 3, 3), (1, 1, 2, 3, 3), (2, 2, 0, 3, 3), (0, 0, 1, 3, 3)]);
+        let alone = RuntimeSettings { workers: 1, ..runtime.clone() };
+        assert_eq!(plan(&alone, 7).input_core, BySide { primary: 0, secondary: 0 });
+        let pipeline = RuntimeSettings { run_mode: RunMode::Pipeline, ..runtime.clone() };
+        assert_eq!((plan(&pipeline, 5).output_core, plan(&pipeline, 5).cores()), (0, 4));
+    }
+}

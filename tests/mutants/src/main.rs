@@ -39,12 +39,12 @@ struct Options {
     missed: Missed,
 }
 
-/// What becomes of answers about another commit.
+/// What becomes of answers about other sources.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 enum Keep {
     #[default]
     Nothing,
-    Caught,
+    Settled,
 }
 
 /// Whether mutants are tried again that all tests have missed.
@@ -66,7 +66,7 @@ impl Options {
                 "--file" => options.files.push(value()?),
                 "--only" => options.only.push(value()?),
                 "--jobs" => options.jobs = value()?.parse().context("--jobs wants a number")?,
-                "--keep" => options.keep = Keep::Caught,
+                "--keep" => options.keep = Keep::Settled,
                 "--again" => options.missed = Missed::Again,
                 _ => bail!("there is no option {word}: see tests/mutants/run --help"),
             }
@@ -139,14 +139,19 @@ fn main() -> Result<()> {
 }
 
 /// What decides the answers: a commit that changes none of these changes no answer.
-const DECIDING: [&str; 5] =
-    ["HEAD:engine", "HEAD:pmd-tap", "HEAD:tests", "HEAD:Cargo.toml", "HEAD:Cargo.lock"];
+const DECIDING: [&str; 5] = ["engine", "pmd-tap", "tests", "Cargo.toml", "Cargo.lock"];
 
 /// Unpacks HEAD, and forgets what was said of other sources.
 fn prepare(options: &Options, places: &Places) -> Result<Results> {
-    let output = Command::new("git").arg("rev-parse").args(DECIDING).output().context("cannot start git")?;
+    let output = Command::new("git")
+        .args(["ls-tree", "-r", "HEAD"])
+        .args(DECIDING)
+        .output()
+        .context("cannot start git")?;
     ensure!(output.status.success(), "git knows no HEAD here");
-    let sources = String::from_utf8(output.stdout)?;
+    let listed = String::from_utf8(output.stdout)?;
+    let sources: String =
+        listed.split_inclusive('\n').filter(|line| !line.contains("\ttests/mutants/")).collect();
     fs::create_dir_all(&options.home)?;
     let (note, answers) = (options.home.join("sources"), options.home.join("results.jsonl"));
     let same = fs::read_to_string(&note).is_ok_and(|known| known == sources);
@@ -155,12 +160,8 @@ fn prepare(options: &Options, places: &Places) -> Result<Results> {
         let known = Results::open(&answers)?.settled;
         fs::remove_file(&answers)?;
         let mut results = Results::open(&answers)?;
-        if options.keep == Keep::Caught {
-            for answer in
-                known.into_values().filter(|answer| matches!(answer.outcome, Outcome::Caught | Outcome::Hung))
-            {
-                results.add(answer)?;
-            }
+        if options.keep == Keep::Settled {
+            known.into_values().try_for_each(|answer| results.add(answer))?;
         }
         fs::write(&note, &sources)?;
     }

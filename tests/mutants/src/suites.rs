@@ -27,7 +27,7 @@ const QUICK: &[Suite] = &[
         target: "colo_engine",
         filters: &["compare::", "release::", "shard::", "virtual_time::", "spans::"],
         environment: &[],
-        processor_seconds: 60,
+        processor_seconds: 15,
         seconds: 600,
     },
     Suite {
@@ -36,7 +36,7 @@ const QUICK: &[Suite] = &[
         target: "oracle",
         filters: &["agreement", "regressions", "hostile", "fragments::cut"],
         environment: &[("PROPTEST_CASES", "200")],
-        processor_seconds: 60,
+        processor_seconds: 15,
         seconds: 600,
     },
 ];

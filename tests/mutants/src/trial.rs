@@ -36,7 +36,7 @@ pub fn run(suite: &Suite, built: &Built, mutant: Number, home: &Path) -> Result<
     std::fs::create_dir_all(&scratch)?;
     let started = Instant::now();
     let child = Command::new("sh")
-        .args(["-c", "ulimit -t \"$1\" && ulimit -v \"$2\" && shift 2 && exec \"$@\"", "sh"])
+        .args(["-c", "ulimit -S -t \"$1\" && ulimit -v \"$2\" && shift 2 && exec \"$@\"", "sh"])
         .args([suite.processor_seconds.to_string().as_str(), MAX_MEMORY_KIB])
         .arg(executable)
         .args(["--test-threads", "1"])

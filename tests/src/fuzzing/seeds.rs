@@ -159,6 +159,12 @@ fn config() -> Vec<(String, Vec<u8>)> {
             seeds.push((format!("{name}-set-{number}"), [&[kind | 0x80], set.as_bytes()].concat()));
         }
     }
+    let pairs = "checkpoint = \"none\"\n[[rule]]\n[[pair]]\nname = \"a\"\nprimary_in = \"unix:/p\"\nsecondary_in = \"unix:/s\"\n\
+                 outdev = \"unix:/o\"\ncompare_timeout = 5\n[pair.class]\narp = \"hold\"\n[[pair]]\nname = \"b\"\n\
+                 primary_in = \"unix:/q\"\nsecondary_in = \"unix:/t\"\nout = \"unix:/u\"\nrule = []\n[[pair.rule]]\n";
+    // The second pair has its rules twice: a mistake, in one of the two.
+    seeds.push(("pairs-twice".to_owned(), [&[0], pairs.as_bytes()].concat()));
+    seeds.push(("pairs".to_owned(), [&[0], pairs.replace("[[pair.rule]]\n", "").as_bytes()].concat()));
     seeds.push(("table".to_owned(), b"\0[primary]\nin = 1\nx = [1, 2.5, {a = 1979-05-27}]\n".to_vec()));
     seeds
 }
