@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::books::Books;
 use super::cpu::Used;
@@ -24,6 +24,8 @@ const PATIENCE: u64 = 1_000_000_000;
 const QUIET: u64 = 2_000_000;
 /// How long a commit's frames may take.
 const FLUSH: u64 = 200_000_000;
+/// How long the first pair may take.
+const START_LIMIT: Duration = Duration::from_secs(20);
 /// How often somebody is told how it goes.
 const TELL: u64 = 200_000_000;
 /// Iterations between two looks at the notifier while there is other work.
@@ -127,8 +129,9 @@ impl<'a> Driver<'a> {
         let (primary, secondary) = (Lane::new(&mould, shape.writes), Lane::new(&mould, shape.writes));
         let frames = u64::try_from(primary.frames()).unwrap_or(1);
         let window = shape.in_flight();
-        // An open loop remembers two seconds of what is late.
-        let remembered = (4 * window).max(2 * u64::from(shape.rate.unwrap_or(0)));
+        // A comparer that turns frames round keeps single ones back for long, and they are not lost for that; an open
+        // loop remembers two seconds of what is late.
+        let remembered = (8 * window).max(32_768).max(2 * u64::from(shape.rate.unwrap_or(0)));
         let (inlet, seed) = (Inlet::new(mould.prefix_bytes()), shape.seed);
         Self {
             mould,
@@ -169,7 +172,7 @@ impl<'a> Driver<'a> {
             let process = self.engine.context("--gated needs --engine-pid, to let it stand still")?;
             self.gate = Some(Gate::new(process)?);
         }
-        self.epoch = Instant::now();
+        self.greet()?;
         let (mut told, mut turn) = (0, 0_u32);
         loop {
             let now = self.now();
@@ -200,11 +203,32 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// One pair there and back, so that a comparer that is still starting delays no pair that is due.
+    fn greet(&mut self) -> Result<()> {
+        let flow = self.random.below(self.shape.flows);
+        let name = self.books.send(flow);
+        self.primary.put(&self.mould, name, Content::Equal);
+        if let Some(turn) = self.order.hurry(1) {
+            let name = self.books.twin(turn.pair, 0);
+            self.secondary.put(&self.mould, name, Content::Equal);
+            self.twins += 1;
+        }
+        while self.books.away() > 0 {
+            self.primary.push(&self.links.primary)?;
+            self.secondary.push(&self.links.secondary)?;
+            self.read(0)?;
+            ensure!(self.epoch.elapsed() < START_LIMIT, "the first pair did not come back: does it compare?");
+            std::thread::yield_now();
+        }
+        self.epoch = Instant::now();
+        Ok(())
+    }
+
     fn read(&mut self, now: u64) -> Result<bool> {
         if !self.inlet.fill(&self.links.out)? {
             return Ok(false);
         }
-        while let Some(frame) = self.inlet.next()? {
+        while let Some(frame) = self.inlet.next_frame()? {
             self.books.receive(self.mould.check(frame), now);
         }
         self.last_back = now;
@@ -270,12 +294,11 @@ impl<'a> Driver<'a> {
         if self.gate.as_ref().is_some_and(|gate| !gate.is_closed()) {
             return 0;
         }
-        let mut due = match self.shape.rate {
-            Some(_) => (self.scheduled_by(now) + 1).saturating_sub(sent),
-            None => {
-                let free = self.window.saturating_sub(self.books.away());
-                if free < self.batch { 0 } else { free }
-            }
+        let mut due = if self.shape.rate.is_some() {
+            (self.scheduled_by(now) + 1).saturating_sub(sent)
+        } else {
+            let free = self.window.saturating_sub(self.books.away());
+            if free < self.batch { 0 } else { free }
         };
         if let Limit::Pairs(pairs) = self.shape.limit() {
             due = due.min((self.shape.warm_up() + pairs).saturating_sub(sent));
@@ -351,16 +374,16 @@ impl<'a> Driver<'a> {
         self.finished
             && self.phase == Phase::Running
             && self.all_is_written()
-            && (self.books.away() == 0 || now > self.last_back + PATIENCE)
+            && (self.books.back() == self.books.sent() || now > self.last_back + PATIENCE)
     }
 
     fn give_up_when_stuck(&mut self, now: u64) {
+        if self.finished || self.phase != Phase::Running {
+            return;
+        }
         if self.books.away() == 0 {
             self.last_back = now;
-        } else if !self.finished
-            && self.phase == Phase::Running
-            && now > self.last_back + PATIENCE + self.late()
-        {
+        } else if now > self.last_back + PATIENCE + self.late() {
             self.stalls += 1;
             self.books.write_off_all();
             self.last_back = now;

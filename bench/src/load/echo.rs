@@ -18,7 +18,7 @@ const READ_BYTES: usize = 128 * 1024;
 /// When an address cannot be listened on, or a peer hangs up.
 pub fn serve(primary: &str, secondary: &str, out: &str) -> Result<()> {
     let listeners = [out, primary, secondary].map(listen);
-    let [out, primary, secondary] = listeners.map(|listener| listener.and_then(|listener| listener.accept()));
+    let [out, primary, secondary] = listeners.map(|listener| listener.and_then(Listener::accept));
     let (out, primary, secondary) = (out?, primary?, secondary?);
     let mut bytes = vec![0; READ_BYTES];
     loop {

@@ -2,17 +2,19 @@
 //! listen on the same kinds of socket, on a core that the load leaves to them, and end with the value.
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use colo_tests::pair::cache::Cache;
 use colo_tests::pair::monitor::Monitor;
-use colo_tests::process::{colo_binary, free_tcp_address, tail};
+use colo_tests::process::{colo_binary, tail};
 use pmd_tap::Framing;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,6 +28,9 @@ use super::socket::Stream;
 
 /// Bound of starting.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// TCP ports that comparers are given.
+const FIRST_PORT: u32 = 20_000;
+const PORTS: u32 = 12_000;
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// Which comparer.
@@ -119,7 +124,7 @@ impl Engine {
         let place = |name: &str| -> Result<String> {
             Ok(match start.transport {
                 Transport::Unix => format!("unix:{}", folder.path().join(name).display()),
-                Transport::Tcp => format!("tcp:{}", free_tcp_address()?),
+                Transport::Tcp => format!("tcp:{}", free_address()?),
             })
         };
         let notify = if start.kind == Kind::Echo { None } else { Some(place("notify")?) };
@@ -162,11 +167,42 @@ impl Engine {
     pub fn connect(&mut self, kind: Kind, framing: Framing) -> Result<Links> {
         let links = self.places.connect(framing).and_then(|links| {
             if kind == Kind::Qemu {
-                wait_for_qemu(&self.folder.path().join("qmp"))?;
+                self.wait_for_qemu()?;
             }
             Ok(links)
         });
         links.map_err(|error| self.explain(error))
+    }
+
+    /// It accepts at its leisure, and drops what it releases before it has accepted the output's reader.
+    fn wait_for_qemu(&mut self) -> Result<()> {
+        let started = Instant::now();
+        // It is made last of all.
+        let stream = loop {
+            match UnixStream::connect(self.folder.path().join("qmp")) {
+                Ok(stream) => break stream,
+                Err(error) if started.elapsed() > START_LIMIT || self.child.try_wait()?.is_some() => {
+                    return Err(error).context("QEMU's monitor");
+                }
+                Err(_) => std::thread::sleep(AGAIN),
+            }
+        };
+        let mut monitor = Monitor::new(stream)?;
+        loop {
+            let found = monitor.ask("query-chardev", &json!({}))?;
+            let found = found.as_array().context("no list of chardevs")?;
+            let is_up = |one: &&serde_json::Value| {
+                one["filename"].as_str().is_some_and(|name| !name.starts_with("disconnected"))
+            };
+            let up = found
+                .iter()
+                .filter(|one| ["pri", "sec", "out", "notify"].iter().any(|name| one["label"] == *name));
+            if up.filter(is_up).count() == 4 {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < START_LIMIT, "QEMU did not take the connections");
+            std::thread::sleep(AGAIN);
+        }
     }
 
     /// Its process.
@@ -253,7 +289,7 @@ fn qemu(
     }
     let virtio = start.shape.framing() == Framing::VnetHeader;
     let vnet = if virtio { ",vnet_hdr_support=on" } else { "" };
-    let more: String = settings.iter().map(|setting| format!(",{setting}")).collect();
+    let more = [&[String::new()], settings].concat().join(",");
     command.args(["-object", "iothread,id=io1"]);
     command.arg("-object").arg(format!(
         "colo-compare,id=comp0,primary_in=pri,secondary_in=sec,outdev=out,notify_dev=notify,iothread=io1{vnet}{more}"
@@ -262,33 +298,19 @@ fn qemu(
     Ok(())
 }
 
-/// It accepts at its leisure, and drops what it releases before it has accepted the output's reader.
-fn wait_for_qemu(monitor: &Path) -> Result<()> {
-    let started = Instant::now();
-    // It is made last of all.
-    let stream = loop {
-        match UnixStream::connect(monitor) {
-            Ok(stream) => break stream,
-            Err(error) if started.elapsed() > START_LIMIT => return Err(error).context("QEMU's monitor"),
-            Err(_) => std::thread::sleep(AGAIN),
+/// A loopback address that nobody listens on, and that no outgoing connection is given by the kernel meanwhile: its
+/// number lies below those.
+fn free_address() -> Result<SocketAddr> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PORTS {
+        let offset = std::process::id().wrapping_mul(16).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST_PORT + offset % PORTS)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
         }
-    };
-    let mut monitor = Monitor::new(stream)?;
-    loop {
-        let found = monitor.ask("query-chardev", &json!({}))?;
-        let found = found.as_array().context("no list of chardevs")?;
-        let is_up = |one: &&serde_json::Value| {
-            one["filename"].as_str().is_some_and(|name| !name.starts_with("disconnected"))
-        };
-        let up = found
-            .iter()
-            .filter(|one| ["pri", "sec", "out", "notify"].iter().any(|name| one["label"] == *name));
-        if up.filter(is_up).count() == 4 {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < START_LIMIT, "QEMU did not take the connections");
-        std::thread::sleep(AGAIN);
     }
+    bail!("no free TCP port on loopback")
 }
 
 #[cfg(test)]

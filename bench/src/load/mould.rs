@@ -161,7 +161,7 @@ impl Mould {
                 sum += varying;
                 let value = !fold(sum);
                 // UDP writes "none" as 0.
-                if value & 0xffff == 0 { 0xffff } else { value }
+                if low(value) == [0; 2] { 0xffff } else { value }
             }
         };
         frame[at..at + 2].copy_from_slice(&low(value));

@@ -39,7 +39,7 @@ impl Notify {
     pub fn hear(&mut self) -> Result<bool> {
         let before = self.requests;
         if self.inlet.fill(&self.stream)? {
-            while let Some(message) = self.inlet.next()? {
+            while let Some(message) = self.inlet.next_frame()? {
                 self.requests += u64::from(message == REQUEST);
             }
         }

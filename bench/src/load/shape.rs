@@ -30,7 +30,7 @@ pub struct Shape {
     /// Connections, 1 to 100,000; each pair is of one drawn at random
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub flows: u32,
-    /// Frames carry a virtio-net header (QEMU's vnet_hdr_support)
+    /// Frames carry a virtio-net header (QEMU's `vnet_hdr_support`)
     #[arg(long)]
     pub vnet: bool,
     /// The secondary is so many pairs behind

@@ -134,7 +134,7 @@ impl Inlet {
     ///
     /// # Errors
     /// When what came cannot be a frame.
-    pub fn next(&mut self) -> Result<Option<&[u8]>> {
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>> {
         let waiting = &self.bytes[self.start..self.end];
         let Some(length) = waiting.first_chunk() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes(*length))?;
@@ -168,7 +168,7 @@ mod tests {
         for piece in stream.chunks(37) {
             assert_eq!(ours.send(piece).unwrap(), piece.len());
             assert!(inlet.fill(&theirs).unwrap());
-            while let Some(frame) = inlet.next().unwrap() {
+            while let Some(frame) = inlet.next_frame().unwrap() {
                 seen.push(frame.to_vec());
             }
         }
@@ -176,6 +176,6 @@ mod tests {
         assert_eq!(seen, (1..100).map(|n| vec![n; n.into()]).collect::<Vec<_>>());
         ours.send(&[1, 0, 0, 0]).unwrap();
         inlet.fill(&theirs).unwrap();
-        assert!(inlet.next().is_err());
+        assert!(inlet.next_frame().is_err());
     }
 }

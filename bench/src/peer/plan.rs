@@ -118,18 +118,20 @@ impl Scenario {
         };
         let mut shapes = vec![(Transport::Unix, self.scalars(&default))];
         spread(&mut shapes, &OneOrMany::all(self.transport.as_ref(), Transport::Unix), |one, value| {
-            one.0 = value
+            one.0 = value;
         });
         spread(&mut shapes, &OneOrMany::all(self.protocol.as_ref(), default.protocol), |one, value| {
             one.1.protocol = value;
         });
         spread(&mut shapes, &OneOrMany::all(self.frame.as_ref(), default.frame), |one, value| {
-            one.1.frame = value
+            one.1.frame = value;
         });
         spread(&mut shapes, &OneOrMany::all(self.flows.as_ref(), default.flows), |one, value| {
-            one.1.flows = value
+            one.1.flows = value;
         });
-        spread(&mut shapes, &rates, |one, value| one.1.rate = value);
+        spread(&mut shapes, &rates, |one, value| {
+            one.1.rate = value;
+        });
         spread(&mut shapes, &OneOrMany::all(self.writes.as_ref(), default.writes), |one, value| {
             one.1.writes = value;
         });

@@ -181,27 +181,29 @@ fn cells(view: View, colo: &Column<'_>, qemu: &Column<'_>) -> Vec<String> {
     let whole = |value: f64| format!("{value:.0}");
     let latency =
         |at: fn(&Outcome) -> u64| both(&|run| Some(float(at(run))), &|ns| format!("{:.1}", ns / 1e3));
+    let speed = |run: &Outcome| Some(run.pairs_per_second);
+    let work = || [both(&cpu, &whole).to_vec(), vec![quotient(qemu, colo, &cpu)]].concat();
     match view {
         View::Work => {
             let kernel = |run: &Outcome| run.cpu.map(|cpu| 100.0 * cpu.system_ns_per_pair / cpu.ns_per_pair);
-            let [a, b] = both(&cpu, &whole);
-            let [c, d] = both(&kernel, &|share| format!("{share:.0} %"));
-            vec![a, b, quotient(qemu, colo, &cpu), c, d]
+            [work(), both(&kernel, &|share| format!("{share:.0} %")).to_vec()].concat()
         }
         View::Throughput => {
-            let speed = |run: &Outcome| Some(run.pairs_per_second);
             let memory = |run: &Outcome| run.memory.map(|memory| float(memory.peak >> 20));
-            let ([a, b], [c, d]) = (both(&speed, &rounded), both(&cpu, &whole));
-            let [e, f] = both(&memory, &|mib| format!("{mib:.0} MiB"));
-            let (cheaper, faster) = (quotient(qemu, colo, &cpu), quotient(colo, qemu, &speed));
-            vec![c, d, cheaper, a, b, faster, e, f, faults(colo), faults(qemu)]
+            let mut cells = work();
+            cells.extend(both(&speed, &rounded));
+            cells.push(quotient(colo, qemu, &speed));
+            cells.extend(both(&memory, &|mib| format!("{mib:.0} MiB")));
+            cells.extend([faults(colo), faults(qemu)]);
+            cells
         }
         View::Latency => {
-            let [a, b] = latency(|run| run.latency_ns.p50);
-            let [c, d] = latency(|run| run.latency_ns.p99);
-            let [e, f] = latency(|run| run.latency_ns.p999);
-            let [g, h] = both(&|run| run.cpu.map(|cpu| cpu.cores), &|cores| format!("{cores:.2}"));
-            vec![a, b, c, d, e, f, g, h, faults(colo), faults(qemu)]
+            let mut cells = latency(|run| run.latency_ns.p50).to_vec();
+            cells.extend(latency(|run| run.latency_ns.p99));
+            cells.extend(latency(|run| run.latency_ns.p999));
+            cells.extend(both(&|run| run.cpu.map(|cpu| cpu.cores), &|cores| format!("{cores:.2}")));
+            cells.extend([faults(colo), faults(qemu)]);
+            cells
         }
         View::Faults => vec![story(colo), story(qemu)],
     }
