@@ -11,6 +11,8 @@ use super::*;
 struct Narrow {
     took: Arc<Mutex<Vec<u64>>>,
     room: Arc<Mutex<usize>>,
+    /// Flushes, and looks at the link.
+    calls: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Narrow {
@@ -21,6 +23,7 @@ impl Narrow {
 
 impl Port for Narrow {
     fn rx_burst(&mut self, _: &mut FramePool, _: Nanos, _: &mut Burst) -> RxState {
+        self.calls.lock().unwrap().1 += 1;
         RxState::Empty
     }
 
@@ -35,6 +38,7 @@ impl Port for Narrow {
     }
 
     fn flush(&mut self) -> bool {
+        self.calls.lock().unwrap().0 += 1;
         true
     }
 
@@ -218,4 +222,33 @@ fn a_queue_moves_into_its_ring_as_far_as_there_is_room() {
         }
     }
     assert!(got.into_iter().eq(0..200));
+}
+
+#[test]
+fn what_leaves_waits_for_what_follows_and_not_for_long() {
+    let mut bench = Bench::new();
+    let feeds = [Feed::Own];
+    *bench.port.room.lock().unwrap() = 1000;
+    let mut poll = |ordinal: Option<u64>, haste| {
+        if let Some(ordinal) = ordinal {
+            bench.say(0, &[F(ordinal)]);
+        }
+        let moved = bench.output.poll(&mut bench.pool, Nanos::ZERO, &mut bench.own, &feeds, haste);
+        assert_eq!(moved, ordinal.is_some());
+        let (flushes, looks) = *bench.port.calls.lock().unwrap();
+        (bench.output.is_blocked(), flushes, looks)
+    };
+    // The link is looked at first.
+    assert_eq!(poll(Some(0), Haste::Now), (false, 1, 1));
+    for ordinal in 1..=8 {
+        assert_eq!(poll(Some(ordinal), Haste::MoreFollows), (true, 1, 1));
+    }
+    assert_eq!(poll(Some(9), Haste::MoreFollows), (false, 2, 1), "not for ever");
+    assert_eq!(poll(Some(10), Haste::MoreFollows), (true, 2, 1));
+    assert_eq!(poll(None, Haste::Now), (false, 3, 1), "nothing follows");
+    assert_eq!(poll(None, Haste::Now), (false, 4, 2), "with nothing to do the link is looked at each time");
+    for ordinal in 11..=11 + u64::from(UNWATCHED) {
+        poll(Some(ordinal), Haste::Now);
+    }
+    assert_eq!(poll(None, Haste::Now).2, 4, "and now and then with much to do");
 }
