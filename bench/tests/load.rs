@@ -8,7 +8,8 @@ use serde_json::Value;
 
 fn load(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_colo-bench"))
-        .args(["load", "--json", "--seed", "7"])
+        // Nobody is late on purpose; a slow machine must not look like it.
+        .args(["load", "--json", "--seed", "7", "--patience", "60", "--engine-set", "compare_timeout=60000"])
         .args(arguments)
         .output()
         .expect("the binary can be started")

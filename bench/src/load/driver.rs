@@ -18,8 +18,6 @@ use super::shape::{Limit, Requests, Shape};
 use super::socket::{Inlet, Stream};
 use crate::cpu_time;
 
-/// How long nothing may come back before it is not waited for any more.
-const PATIENCE: u64 = 1_000_000_000;
 /// How long both sides are silent before a commit: a comparer has read everything by then.
 const QUIET: u64 = 2_000_000;
 /// How long a commit's frames may take.
@@ -114,6 +112,7 @@ pub struct Driver<'a> {
     window: u64,
     batch: u64,
     skew: u64,
+    patience: u64,
     /// Secondary frames written.
     twins: u64,
     last_back: u64,
@@ -150,6 +149,7 @@ impl<'a> Driver<'a> {
             // Half of the window at a time, so that writes stay large however the frames come back.
             batch: (u64::from(shape.window) / 2).min(frames / 2).max(1),
             skew: shape.skew.into(),
+            patience: u64::try_from(Duration::from_secs_f64(shape.patience).as_nanos()).unwrap_or(u64::MAX),
             twins: 0,
             last_back: 0,
             begin: None,
@@ -374,7 +374,7 @@ impl<'a> Driver<'a> {
         self.finished
             && self.phase == Phase::Running
             && self.all_is_written()
-            && (self.books.back() == self.books.sent() || now > self.last_back + PATIENCE)
+            && (self.books.back() == self.books.sent() || now > self.last_back + self.patience)
     }
 
     fn give_up_when_stuck(&mut self, now: u64) {
@@ -383,7 +383,7 @@ impl<'a> Driver<'a> {
         }
         if self.books.away() == 0 {
             self.last_back = now;
-        } else if now > self.last_back + PATIENCE + self.late() {
+        } else if now > self.last_back + self.patience + self.late() {
             self.stalls += 1;
             self.books.write_off_all();
             self.last_back = now;

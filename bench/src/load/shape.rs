@@ -70,6 +70,9 @@ pub struct Shape {
     /// Start of the random numbers
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// How long nothing may come back before what is on its way is not waited for any more
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    pub patience: f64,
 }
 
 impl Default for Shape {
@@ -91,6 +94,7 @@ impl Default for Shape {
             pairs: None,
             seconds: None,
             seed: 1,
+            patience: 1.0,
         }
     }
 }
@@ -136,6 +140,11 @@ impl Shape {
         }
         let seconds = self.seconds.unwrap_or(1.0);
         ensure!(seconds > 0.0 && seconds < 1e6, "--seconds {seconds} is no time to measure");
+        ensure!(
+            self.patience > 0.0 && self.patience < 1e6,
+            "--patience {} is no time to wait",
+            self.patience
+        );
         ensure!(self.pairs != Some(0), "--pairs 0 measures nothing");
         Ok(())
     }
@@ -162,20 +171,48 @@ impl Shape {
         }
     }
 
-    /// Pairs on the way at most, with those that the secondary is behind.
+    /// Pairs on the way at most, with those that the secondary is behind. In an open loop it is the comparer that sets
+    /// a limit; a tenth of a second is more than it should take.
     pub fn in_flight(&self) -> u64 {
-        let depth = if self.reorder > 0.0 { self.reorder_depth } else { 0 };
-        let late = u64::from(self.rate.unwrap_or(0)) * u64::from(self.late_us) / 1_000_000;
-        u64::from(self.window) + u64::from(self.skew) + u64::from(depth) + late
+        let window = self.rate.map_or(self.window, |rate| (rate / 10).max(256));
+        self.behind() + u64::from(window)
     }
 
     /// Pairs that cannot come back before more are written.
     pub fn behind(&self) -> u64 {
-        self.in_flight() - u64::from(self.window)
+        let depth = if self.reorder > 0.0 { self.reorder_depth } else { 0 };
+        let late = u64::from(self.rate.unwrap_or(0)) * u64::from(self.late_us) / 1_000_000;
+        u64::from(self.skew) + u64::from(depth) + late
     }
 
     /// What becomes of requests.
     pub fn requests(&self) -> Requests {
         if self.mismatch > 0.0 { Requests::Answered } else { Requests::Counted }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_secondary_is_behind_comes_on_top_of_the_window() {
+        let closed = Shape { window: 100, skew: 30, reorder: 0.1, reorder_depth: 5, ..Shape::default() };
+        assert_eq!((closed.behind(), closed.in_flight()), (35, 135));
+        let open = Shape { rate: Some(10_000), late_us: 200, ..Shape::default() };
+        assert_eq!((open.behind(), open.in_flight()), (2, 1002));
+    }
+
+    #[test]
+    fn a_run_is_limited_by_what_was_said_and_warms_up_before() {
+        let shape = |rate, pairs, seconds| Shape { rate, pairs, seconds, ..Shape::default() };
+        assert_eq!(shape(None, None, None).limit(), Limit::Pairs(1_000_000));
+        assert_eq!(shape(Some(1000), None, None).limit(), Limit::Seconds(5.0));
+        assert_eq!(shape(Some(1000), Some(7), None).limit(), Limit::Pairs(7));
+        assert_eq!(shape(None, None, Some(2.0)).limit(), Limit::Seconds(2.0));
+        assert_eq!(
+            [shape(None, Some(5000), None), shape(Some(1000), None, None)].map(|one| one.warm_up()),
+            [500, 251]
+        );
     }
 }
