@@ -111,6 +111,8 @@ impl Rig {
                 return Err(error.context(format!("stderr: {}", tail(&colo.stderr_so_far()))));
             }
         };
+        // The sockets are there before the page is.
+        Scrape::wait(metrics, STEP_LIMIT, |_| true)?;
         Ok(Self {
             colo,
             primary,
