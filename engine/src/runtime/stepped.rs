@@ -124,7 +124,7 @@ impl SteppedEngine {
         self.control.turn(self.now);
     }
 
-    /// Puts other modes in force, as [`Engine::order`](super::Engine::order) does.
+    /// Puts other modes in force, as [`Pair::order`](super::Pair::order) does.
     pub fn order(&self, settings: &Settings) {
         self.shared.order(orders(settings));
     }
