@@ -96,7 +96,7 @@ impl Scenario {
     /// By the name that [`Display`](fmt::Display) gives it.
     pub fn named(name: &str) -> Option<Self> {
         let mut all = Self::matrix();
-        for held in [1, 32, 1024] {
+        for held in [1, 2, 32, 1024] {
             all.push(Self::late(held));
             for order in Order::ALL {
                 all.extend(Side::BOTH.map(|side| Self::disordered(held, side, order)));

@@ -24,7 +24,8 @@ fn sound(arguments: &[&str]) -> Value {
     for fault in ["lost", "duplicates", "out_of_order", "altered", "unmatched"] {
         assert_eq!(run["faults"][fault], 0, "{fault} of {arguments:?}: {run}");
     }
-    assert!(run["cpu"]["ns_per_pair"].as_f64().is_some_and(|ns| ns > 0.0));
+    // The kernel counts a thread's time when it is switched or the clock ticks: a short run may have had none.
+    assert!(run["cpu"]["ns_per_pair"].as_f64().is_some_and(|ns| ns >= 0.0));
     assert!(run["memory"]["resident"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
     run
 }

@@ -300,6 +300,24 @@ fn decisions_are_numbered() {
     report("two decisions with one number", &doubles);
 }
 
+/// What `tests/planted` plants, so that it is not found out only when somebody runs that.
+#[test]
+fn planted_faults_still_apply() {
+    let mut plants = sources();
+    plants.retain(|source| source.path.starts_with("tests/plants/"));
+    assert!(!plants.is_empty(), "no plants to look at");
+    let findings: Vec<String> = plants
+        .into_iter()
+        .filter(|plant| {
+            let mut git = Command::new("git");
+            git.current_dir(root()).args(["apply", "--check"]).arg(&plant.path);
+            !git.output().expect("git runs").status.success()
+        })
+        .map(|plant| plant.path)
+        .collect();
+    report("a planted fault that does not apply plants nothing", &findings);
+}
+
 #[test]
 fn no_machine_is_named() {
     // Spelt apart, so that this file is not its own finding.
