@@ -46,8 +46,13 @@ pub struct Built {
     pub colo: PathBuf,
 }
 
-/// Puts all mutants into the tree but those of `out`, and adds to these whatever does not compile.
-pub fn switch(places: &Places, mutants: &[Mutant], out: &mut BTreeMap<Number, Reason>) -> Result<()> {
+/// Puts all mutants into the tree but those of `out`, and adds to these whatever does not compile. Gives the place where
+/// each is chosen, if not at its own.
+pub fn switch(
+    places: &Places,
+    mutants: &[Mutant],
+    out: &mut BTreeMap<Number, Reason>,
+) -> Result<BTreeMap<Number, Number>> {
     for round in 1..=MAX_ROUNDS {
         let rewritten = rewrite_all(places, mutants, out)?;
         let mut texts: BTreeMap<String, String> =
@@ -66,7 +71,7 @@ pub fn switch(places: &Places, mutants: &[Mutant], out: &mut BTreeMap<Number, Re
                 judge_alone(places, mutants, out)?;
                 tree::sync(&places.original, &places.tree, &texts)?;
             }
-            return Ok(());
+            return Ok(rewritten.values().flat_map(|file| file.places.iter().copied()).collect());
         }
         let before = out.len();
         for complaint in &found {
@@ -209,7 +214,8 @@ pub fn build(places: &Places) -> Result<Built> {
     let mut built = Built { tests: BTreeMap::new(), colo: PathBuf::new() };
     let binary = ["build", "--package", "colo-engine", "--bins"].map(str::to_owned).to_vec();
     let tests = suites::targets().into_iter().map(|(package, targets)| {
-        let mut arguments = vec!["test".to_owned(), "--no-run".into(), "--package".into(), package.into()];
+        let mut arguments =
+            vec!["test".to_owned(), "--no-run".into(), "--package".into(), format!("colo-{package}")];
         arguments.extend(targets);
         arguments
     });

@@ -3,23 +3,26 @@
 
 mod compile;
 mod list;
+mod reach;
 mod results;
 mod rewrite;
 mod suites;
 mod tree;
 mod trial;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use compile::{Built, Places, Reason};
 use list::Mutant;
+use reach::Reach;
 use results::{Answer, Outcome, Results};
 use rewrite::Number;
 use suites::Suite;
@@ -103,7 +106,7 @@ fn main() -> Result<()> {
             out.insert(number, Reason::Unviable);
         }
     }
-    compile::switch(&places, &mutants, &mut out)?;
+    let chosen_at = compile::switch(&places, &mutants, &mut out)?;
     for (number, reason) in out {
         let name = &mutants[number - 1].name;
         let outcome = match reason {
@@ -123,15 +126,13 @@ fn main() -> Result<()> {
     println!("==> building the tests");
     let built = compile::build(&places)?;
 
+    let reach = Reach::of(&built, &options.home, options.jobs)?;
+
     let results = Mutex::new(results);
+    let bench =
+        Bench { options: &options, built: &built, reach: &reach, chosen_at: &chosen_at, results: &results };
     for (pass, suites) in suites::PASSES {
-        println!("==> the {pass} tests, unchanged");
-        for suite in suites {
-            let (verdict, took) = trial::run(suite, &built, 0, &options.home)?;
-            ensure!(verdict == Verdict::Passed, "without a mutant, {} is {verdict:?}", suite.name);
-            println!("{}: {:.1} s", suite.name, took.as_secs_f64());
-        }
-        try_all(&options, &mutants, suites, &built, &results)?;
+        bench.try_all(pass, suites, &mutants)?;
     }
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     summarise(&options, &mutants, &results);
@@ -168,72 +169,63 @@ fn prepare(options: &Options, places: &Places) -> Result<Results> {
     Results::open(&answers)
 }
 
-/// Asks the suites about each mutant that is not settled.
-fn try_all(
-    options: &Options,
-    mutants: &[Mutant],
-    suites: &[Suite],
-    built: &Built,
-    results: &Mutex<Results>,
-) -> Result<()> {
-    let open: Vec<(Number, &Mutant)> = {
-        let results = lock(results);
-        let is_open = |mutant: &Mutant| {
-            let known = suites.iter().all(|suite| results.has_passed(&mutant.name, suite.name));
-            !results.settled.contains_key(&mutant.name) && (!known || options.missed == Missed::Again)
-        };
-        (1..).zip(mutants).filter(|(_, mutant)| options.wants(mutant) && is_open(mutant)).collect()
-    };
-    println!("==> {} mutants to try", open.len());
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.jobs)
-            .map(|_| {
-                scope.spawn(|| -> Result<()> {
-                    while let Some(&(number, mutant)) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        try_one(options, suites, built, results, number, mutant)?;
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?)
-    })
+/// What trying a mutant takes.
+struct Bench<'a> {
+    options: &'a Options,
+    built: &'a Built,
+    reach: &'a Reach,
+    /// The place where a mutant is chosen, if not at its own.
+    chosen_at: &'a BTreeMap<Number, Number>,
+    results: &'a Mutex<Results>,
 }
 
-fn try_one(
-    options: &Options,
-    suites: &[Suite],
-    built: &Built,
-    results: &Mutex<Results>,
-    number: Number,
-    mutant: &Mutant,
-) -> Result<()> {
-    for suite in suites {
-        if options.missed == Missed::Known && lock(results).has_passed(&mutant.name, suite.name) {
-            continue;
-        }
-        let (verdict, took) = trial::run(suite, built, number, &options.home)?;
-        let (outcome, by) = match verdict {
-            Verdict::Passed => (Outcome::Passed, String::new()),
-            Verdict::Failed(test) => (Outcome::Caught, test),
-            Verdict::Hung => (Outcome::Hung, String::new()),
+impl Bench<'_> {
+    /// Asks the suites about each mutant that is not settled.
+    fn try_all(&self, pass: &str, suites: &[Suite], mutants: &[Mutant]) -> Result<()> {
+        let open: Vec<(Number, &Mutant)> = {
+            let results = lock(self.results);
+            let is_open = |mutant: &Mutant| {
+                let known = suites.iter().all(|suite| results.has_passed(&mutant.name, suite.name));
+                !results.settled.contains_key(&mutant.name)
+                    && (!known || self.options.missed == Missed::Again)
+            };
+            (1..).zip(mutants).filter(|(_, mutant)| self.options.wants(mutant) && is_open(mutant)).collect()
         };
-        let seconds = took.as_secs_f64();
-        match outcome {
-            Outcome::Passed => println!("passed  {} [{}, {seconds:.1} s]", mutant.name, suite.name),
-            Outcome::Hung => println!("hung    {} [{}, {seconds:.1} s]", mutant.name, suite.name),
-            _ => println!("caught  {} [{}: {by}, {seconds:.1} s]", mutant.name, suite.name),
-        }
-        let answer = Answer { mutant: mutant.name.clone(), suite: suite.name.into(), outcome, by, seconds };
-        lock(results).add(answer)?;
-        if outcome != Outcome::Passed {
-            return Ok(());
-        }
+        println!("==> {} mutants for the {pass} tests", open.len());
+        workers::each(self.options.jobs, &open, |_, (number, mutant)| self.try_one(suites, *number, mutant))
     }
-    Ok(())
+
+    fn try_one(&self, suites: &[Suite], number: Number, mutant: &Mutant) -> Result<()> {
+        for suite in suites {
+            if self.options.missed == Missed::Known && lock(self.results).has_passed(&mutant.name, suite.name)
+            {
+                continue;
+            }
+            let tests = self.reach.tests(suite, *self.chosen_at.get(&number).unwrap_or(&number));
+            let (verdict, took) = if tests.is_empty() {
+                (None, Duration::ZERO)
+            } else {
+                let number = u32::try_from(number)?;
+                let (verdict, took) = trial::run(suite, self.built, number, &self.options.home, &tests, &[])?;
+                (Some(verdict), took)
+            };
+            let (outcome, word, by) = match verdict {
+                None => (Outcome::Unreached, "nowhere", String::new()),
+                Some(Verdict::Passed) => (Outcome::Passed, "passed", String::new()),
+                Some(Verdict::Failed(test)) => (Outcome::Caught, "caught", test),
+                Some(Verdict::Hung) => (Outcome::Hung, "hung", String::new()),
+            };
+            let seconds = took.as_secs_f64();
+            println!("{word:<8}{} [{}: {} tests, {seconds:.1} s] {by}", mutant.name, suite.name, tests.len());
+            let answer =
+                Answer { mutant: mutant.name.clone(), suite: suite.name.into(), outcome, by, seconds };
+            lock(self.results).add(answer)?;
+            if matches!(outcome, Outcome::Caught | Outcome::Hung) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 fn lock(results: &Mutex<Results>) -> std::sync::MutexGuard<'_, Results> {
@@ -262,7 +254,10 @@ fn summarise(options: &Options, mutants: &[Mutant], results: &Results) {
         100 * (caught + hung) / viable.max(1)
     );
     print_list("cannot be switched; for cargo-mutants", &unswitchable);
-    print_list("missed", &missed);
+    let (reached, unreached): (Vec<&str>, Vec<&str>) =
+        missed.into_iter().partition(|name| results.reached.contains(*name));
+    print_list("missed, and no test comes there", &unreached);
+    print_list("missed", &reached);
 }
 
 fn print_list(what: &str, names: &[&str]) {

@@ -30,8 +30,10 @@ pub enum Outcome {
     Caught,
     /// The tests did not end.
     Hung,
-    /// All tests of the suite passed.
+    /// All tests of the suite passed that come to the place of the mutant.
     Passed,
+    /// No test of the suite comes there.
+    Unreached,
     /// Does not compile.
     Unviable,
     /// Cannot be chosen at run time.
@@ -43,8 +45,10 @@ pub struct Results {
     file: File,
     /// Caught, hung, not compiled: nothing more is asked.
     pub settled: BTreeMap<String, Answer>,
-    /// Mutant and suite that passed.
+    /// Mutant and suite that noticed nothing.
     passed: BTreeSet<(String, String)>,
+    /// Mutants that some test has come to.
+    pub reached: BTreeSet<String>,
 }
 
 impl Results {
@@ -53,7 +57,8 @@ impl Results {
         let known = std::fs::read_to_string(path).unwrap_or_default();
         let file = OpenOptions::new().append(true).create(true).open(path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        let mut results = Self { file, settled: BTreeMap::new(), passed: BTreeSet::new() };
+        let mut results =
+            Self { file, settled: BTreeMap::new(), passed: BTreeSet::new(), reached: BTreeSet::new() };
         // The last line may have been cut.
         for answer in known.lines().filter_map(|line| serde_json::from_str(line).ok()) {
             results.learn(answer);
@@ -63,6 +68,9 @@ impl Results {
 
     fn learn(&mut self, answer: Answer) {
         if answer.outcome == Outcome::Passed {
+            self.reached.insert(answer.mutant.clone());
+        }
+        if matches!(answer.outcome, Outcome::Passed | Outcome::Unreached) {
             self.passed.insert((answer.mutant, answer.suite));
         } else {
             self.settled.insert(answer.mutant.clone(), answer);
@@ -77,6 +85,7 @@ impl Results {
         Ok(())
     }
 
+    /// Whether a suite was asked and noticed nothing.
     pub fn has_passed(&self, mutant: &str, suite: &str) -> bool {
         self.passed.contains(&(mutant.to_owned(), suite.to_owned()))
     }

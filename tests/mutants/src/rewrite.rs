@@ -16,19 +16,39 @@ use anyhow::{Result, anyhow};
 use crate::list::{Genre, Lines, Mutant};
 use places::{Body, Places};
 
-/// Expression for the chosen mutant's number.
-const CHOSEN: &str = "crate::mutant_switch::chosen()";
+/// The function that gives the chosen mutant's number, called with the place that asks.
+const CHOSEN: &str = "crate::mutant_switch::chosen";
+
+/// What `COLO_MUTANT` says when no mutant is chosen and the places that are reached are written down.
+pub const TRACE: u32 = u32::MAX;
 
 /// The module that goes with rewritten files, `engine/src/mutant_switch.rs`.
-pub const SWITCH: &str = "//! Which mutant runs.
+pub const SWITCH: &str = r#"//! Which mutant runs.
+use std::io::Write as _;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 static CHOSEN: LazyLock<u32> =
-    LazyLock::new(|| std::env::var(\"COLO_MUTANT\").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
+    LazyLock::new(|| std::env::var("COLO_MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
+static SEEN: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
 #[inline(always)]
-pub(crate) fn chosen() -> u32 {
-    *CHOSEN
+pub(crate) fn chosen(place: u32) -> u32 {
+    let chosen = *CHOSEN;
+    if chosen == u32::MAX {
+        trace(place);
+    }
+    chosen
+}
+
+#[cold]
+fn trace(place: u32) {
+    let bit = 1 << (place % 64);
+    if SEEN[usize::try_from(place / 64).unwrap()].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+        let path = std::env::var_os("COLO_MUTANT_TRACE").unwrap();
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.unwrap().write_all(format!("{place}\n").as_bytes()).unwrap();
+    }
 }
 
 /// Iterators of two types, where one is promised.
@@ -47,7 +67,7 @@ impl<T, A: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<A, B> 
         }
     }
 }
-";
+"#;
 
 /// A mutant by its number, from 1: what `COLO_MUTANT` says. 0 is the code as it is.
 pub type Number = usize;
@@ -67,6 +87,8 @@ pub struct Rewritten {
     regions: Vec<(Range<usize>, Blame)>,
     /// Mutants that could not be put in.
     pub left_out: Vec<Number>,
+    /// Mutants and the places where they are chosen; a place has the number of one of its mutants.
+    pub places: Vec<(Number, Number)>,
 }
 
 impl Rewritten {
@@ -91,9 +113,10 @@ pub fn rewrite(text: &str, mutants: &[(Number, &Mutant)]) -> Result<Rewritten> {
             left_out.push(number);
         }
     }
+    let places = edits.places();
     let marked = edits.render(text);
     let (text, regions) = take_marks(&marked);
-    Ok(Rewritten { text, regions, left_out })
+    Ok(Rewritten { text, regions, left_out, places })
 }
 
 /// Texts that stand in one place, each with its mutant.
@@ -163,7 +186,7 @@ impl Edits {
     /// Deleting an arm is the same as never taking it.
     fn delete_arm(&mut self, places: &Places, number: Number, span: &Range<usize>) -> Option<()> {
         let arm = places.arms.iter().find(|arm| arm.pattern.start == span.start)?;
-        let unless = own(number, &format!("{CHOSEN} != {number}"));
+        let unless = own(number, &format!("{CHOSEN}({number}) != {number}"));
         // Without this arm, and without the others that are deleted, something may match no arm.
         let (before, after) = place_marks(std::iter::once(number));
         self.edits.push(Edit::Around { at: arm.matched.clone(), before, after });
@@ -192,13 +215,23 @@ impl Edits {
             return;
         }
         let start = body.statements.start;
-        let before = format!("if {CHOSEN} == {number} {{ return {}; }}\n", own(number, &value));
+        let before = format!("if {CHOSEN}({number}) == {number} {{ return {}; }}\n", own(number, &value));
         self.edits.push(Edit::Around { at: start..start, before, after: String::new() });
+    }
+
+    /// Mutants and the places where they are chosen. All others are chosen at a place of their own.
+    fn places(&self) -> Vec<(Number, Number)> {
+        let choices = self.edits.iter().filter_map(|edit| match edit {
+            Edit::Choice { alternatives, .. } => Some(alternatives),
+            Edit::Around { .. } => None,
+        });
+        let together = choices.chain(self.iterators.iter().map(|(_, values)| values));
+        together.flat_map(|all| all.iter().map(|(number, _)| (*number, place_of(all)))).collect()
     }
 
     fn render(mut self, text: &str) -> String {
         for (at, values) in std::mem::take(&mut self.iterators) {
-            let mut before = format!("match {CHOSEN} {{\n");
+            let mut before = format!("match {CHOSEN}({}) {{\n", place_of(&values));
             let (mut open, mut close) = (String::new(), String::new());
             for (number, value) in values {
                 let value = format!("crate::mutant_switch::Either::This({})", own(number, &value));
@@ -242,7 +275,8 @@ fn render_range(text: &str, range: Range<usize>, edits: &mut &[Edit], out: &mut 
             }
             Edit::Choice { alternatives, .. } => {
                 let numbers = alternatives.iter().map(|(number, _)| *number);
-                out.push_str(&format!("(match {} {{\n", place(numbers, CHOSEN)));
+                let chosen = format!("{CHOSEN}({})", place_of(alternatives));
+                out.push_str(&format!("(match {} {{\n", place(numbers, &chosen)));
                 for (number, changed) in alternatives {
                     out.push_str(&format!("{number} =>\n{},\n", own(*number, &format!("({changed}\n)"))));
                 }
@@ -253,6 +287,10 @@ fn render_range(text: &str, range: Range<usize>, edits: &mut &[Edit], out: &mut 
         }
     }
     out.push_str(&text[done..range.end]);
+}
+
+fn place_of(alternatives: &Alternatives) -> Number {
+    alternatives.first().map_or(0, |(number, _)| *number)
 }
 
 fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {

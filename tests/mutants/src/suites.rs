@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 pub struct Suite {
     /// What results call it.
     pub name: &'static str,
-    /// Package and target; a library's own tests have the library's name.
-    package: &'static str,
+    /// Folder of the package.
+    pub package: &'static str,
+    /// Of cargo; a library's own tests have the library's name.
     pub target: &'static str,
-    /// Arguments of the test executable.
+    /// Arguments of the test executable that say which tests.
     pub filters: &'static [&'static str],
     pub environment: &'static [(&'static str, &'static str)],
     /// Processor seconds of one process, and seconds on the clock as a last resort. Beyond these a mutant has hung.
@@ -23,7 +24,7 @@ pub const PASSES: [(&str, &[Suite]); 2] = [("quick", QUICK), ("slow", SLOW)];
 const QUICK: &[Suite] = &[
     Suite {
         name: "lib",
-        package: "colo-engine",
+        package: "engine",
         target: "colo_engine",
         filters: &["compare::", "release::", "shard::", "virtual_time::", "spans::"],
         environment: &[],
@@ -32,7 +33,7 @@ const QUICK: &[Suite] = &[
     },
     Suite {
         name: "oracle",
-        package: "colo-engine",
+        package: "engine",
         target: "oracle",
         filters: &["agreement", "regressions", "hostile", "fragments::cut"],
         environment: &[("PROPTEST_CASES", "200")],
@@ -43,17 +44,44 @@ const QUICK: &[Suite] = &[
 
 const SLOW: &[Suite] = &[
     Suite {
-        name: "catalogue",
-        package: "colo-tests",
-        target: "catalogue",
+        name: "lib, the rest",
+        package: "engine",
+        target: "colo_engine",
+        filters: &[
+            "config::",
+            "modes::",
+            "policy::",
+            "witness::",
+            "explain::",
+            "diverged::",
+            "held::",
+            "table::",
+        ],
+        environment: &[],
+        processor_seconds: 60,
+        seconds: 600,
+    },
+    Suite {
+        name: "fuzz_corpus",
+        package: "tests",
+        target: "fuzz_corpus",
+        filters: &["every_kept_input_passes"],
+        environment: &[],
+        processor_seconds: 60,
+        seconds: 600,
+    },
+    Suite {
+        name: "replay_contract",
+        package: "tests",
+        target: "replay_contract",
         filters: &[],
         environment: &[],
         processor_seconds: 60,
-        seconds: 900,
+        seconds: 600,
     },
     Suite {
         name: "explain",
-        package: "colo-tests",
+        package: "tests",
         target: "explain",
         filters: &["--skip", "running_engine", "--skip", "two_workers", "--skip", "nothing_is_lost"],
         environment: &[],
@@ -62,7 +90,7 @@ const SLOW: &[Suite] = &[
     },
     Suite {
         name: "modes",
-        package: "colo-tests",
+        package: "tests",
         target: "modes",
         filters: &[],
         environment: &[],
@@ -70,20 +98,29 @@ const SLOW: &[Suite] = &[
         seconds: 900,
     },
     Suite {
-        name: "all interleavings, more of the oracle",
-        package: "colo-engine",
-        target: "oracle",
-        filters: &["--skip", "repeatable"],
-        environment: &[("PROPTEST_CASES", "1500")],
+        name: "simulation",
+        package: "tests",
+        target: "simulation",
+        filters: &[],
+        environment: &[("COLO_SIM_SEEDS", "1500")],
         processor_seconds: 300,
         seconds: 1800,
     },
     Suite {
-        name: "simulation",
-        package: "colo-tests",
-        target: "simulation",
+        name: "catalogue",
+        package: "tests",
+        target: "catalogue",
         filters: &[],
-        environment: &[("COLO_SIM_SEEDS", "1500")],
+        environment: &[],
+        processor_seconds: 60,
+        seconds: 900,
+    },
+    Suite {
+        name: "all interleavings, more of the oracle",
+        package: "engine",
+        target: "oracle",
+        filters: &["--skip", "repeatable"],
+        environment: &[("PROPTEST_CASES", "1500")],
         processor_seconds: 300,
         seconds: 1800,
     },
@@ -94,12 +131,12 @@ pub fn targets() -> BTreeMap<&'static str, Vec<String>> {
     let mut targets: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for suite in PASSES.iter().flat_map(|(_, suites)| *suites) {
         let own = targets.entry(suite.package).or_default();
-        let options = if suite.name == "lib" {
+        let options = if suite.target == "colo_engine" {
             vec!["--lib".to_owned()]
         } else {
             vec!["--test".into(), suite.target.into()]
         };
-        if !own.ends_with(&options) {
+        if options.last().is_some_and(|last| !own.contains(last)) {
             own.extend(options);
         }
     }

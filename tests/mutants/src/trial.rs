@@ -1,17 +1,19 @@
 //! One test executable with one mutant chosen. Ends at the first test that fails.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use crate::compile::Built;
-use crate::rewrite::Number;
 use crate::suites::Suite;
+use crate::tree;
 
 /// Address space of a test, so that a mutant that grows without end ends.
 const MAX_MEMORY_KIB: &str = "12582912";
@@ -28,31 +30,40 @@ pub enum Verdict {
     Hung,
 }
 
-/// Runs the tests of a suite. `home` is for what they leave behind.
-pub fn run(suite: &Suite, built: &Built, mutant: Number, home: &Path) -> Result<(Verdict, Duration)> {
+/// Runs these tests of a suite, with files named in the environment. `home` is for what they leave behind.
+pub fn run(
+    suite: &Suite,
+    built: &Built,
+    mutant: u32,
+    home: &Path,
+    tests: &[&str],
+    environment: &[(&str, &Path)],
+) -> Result<(Verdict, Duration)> {
+    // Numbers are not unique while nobody has chosen a mutant.
+    static RUN: AtomicUsize = AtomicUsize::new(0);
     let executable =
         built.tests.get(suite.target).with_context(|| format!("{} was not built", suite.target))?;
-    let scratch = home.join(format!("scratch-{mutant}"));
+    let scratch = home.join(format!("scratch-{}", RUN.fetch_add(1, Ordering::Relaxed)));
     std::fs::create_dir_all(&scratch)?;
+    // Proptest looks for its sources from here, and for what failed once beside them. What fails now goes there, too.
+    let sources = home.join("original").join(suite.package);
+    tree::sync(&sources, &scratch.join(suite.package), &BTreeMap::new())?;
     let started = Instant::now();
     let child = Command::new("sh")
         .args(["-c", "ulimit -S -t \"$1\" && ulimit -v \"$2\" && shift 2 && exec \"$@\"", "sh"])
         .args([suite.processor_seconds.to_string().as_str(), MAX_MEMORY_KIB])
         .arg(executable)
-        .args(["--test-threads", "1"])
-        .args(suite.filters)
+        .args(["--test-threads", "1", "--exact"])
+        .args(tests)
         .current_dir(&scratch)
         .env("COLO_MUTANT", mutant.to_string())
         .env("COLO_BIN", &built.colo)
         .env("TMPDIR", &scratch)
         .env("RUST_BACKTRACE", "0")
-        // The same inputs each time, none made smaller, none remembered.
-        .envs([
-            ("PROPTEST_RNG_SEED", "1"),
-            ("PROPTEST_MAX_SHRINK_ITERS", "0"),
-            ("PROPTEST_FAILURE_PERSISTENCE", "off"),
-        ])
+        // The same inputs each time, none made smaller.
+        .envs([("PROPTEST_RNG_SEED", "1"), ("PROPTEST_MAX_SHRINK_ITERS", "0")])
         .envs(suite.environment.iter().copied())
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -24,7 +24,7 @@ fn put_in(text: &str, mutants: &[Mutant]) -> String {
     assert!(rewritten.left_out.is_empty(), "{:?}", rewritten.left_out);
     assert!(syn::parse_file(&rewritten.text).is_ok(), "{}", rewritten.text);
     let words: Vec<_> = rewritten.text.split_whitespace().collect();
-    words.join(" ").replace(CHOSEN, "N").replace("crate::mutant_switch::", "")
+    words.join(" ").replace(CHOSEN, "n").replace("crate::mutant_switch::", "")
 }
 
 #[test]
@@ -36,8 +36,18 @@ fn an_operator_is_changed_as_text_in_its_whole_chain() {
     ];
     assert_eq!(
         put_in(text, &mutants),
-        "fn f() { x((match N { 1 => (a || b == 1 && c ), 2 => (a && b != 1 && c ), _ => (a && b == 1 && c) })); }"
+        "fn f() { x((match n(1) { 1 => (a || b == 1 && c ), 2 => (a && b != 1 && c ), _ => (a && b == 1 && c) })); }"
     );
+}
+
+#[test]
+fn mutants_of_one_expression_are_chosen_at_one_place() {
+    let text = "fn f() { a && b == 1 }";
+    let (first, second) = (
+        mutant(text, Genre::BinaryOperator, "&&", "&&", "||"),
+        mutant(text, Genre::BinaryOperator, "==", "==", "!="),
+    );
+    assert_eq!(rewrite(text, &[(4, &first), (5, &second)]).unwrap().places, [(4, 4), (5, 4)]);
 }
 
 #[test]
@@ -49,7 +59,7 @@ fn inner_changes_stand_in_the_unchanged_copy_only() {
     ];
     assert_eq!(
         put_in(text, &mutants),
-        "fn f() { g((match N { 1 => (a > (b + 1) ), _ => (a < ((match N { 2 => (b - 1 ), _ => (b + 1) }))) })) }"
+        "fn f() { g((match n(1) { 1 => (a > (b + 1) ), _ => (a < ((match n(2) { 2 => (b - 1 ), _ => (b + 1) }))) })) }"
     );
 }
 
@@ -57,7 +67,7 @@ fn inner_changes_stand_in_the_unchanged_copy_only() {
 fn an_operator_is_deleted_and_columns_count_characters() {
     let text = "fn f() { let é = \"ü\"; g(!a) }";
     let mutants = [mutant(text, Genre::UnaryOperator, "!", "!", "")];
-    assert_eq!(put_in(text, &mutants), "fn f() { let é = \"ü\"; g((match N { 1 => (a ), _ => (!a) })) }");
+    assert_eq!(put_in(text, &mutants), "fn f() { let é = \"ü\"; g((match n(1) { 1 => (a ), _ => (!a) })) }");
 }
 
 #[test]
@@ -66,7 +76,7 @@ fn chains_with_let_keep_their_let() {
     let mutants = [mutant(text, Genre::BinaryOperator, "==", "==", "!=")];
     assert_eq!(
         put_in(text, &mutants),
-        "fn f() { if let Some(a) = b && (match N { 1 => (a != c ), _ => (a == c) }) {} }"
+        "fn f() { if let Some(a) = b && (match n(1) { 1 => (a != c ), _ => (a == c) }) {} }"
     );
     let whole = mutant(text, Genre::BinaryOperator, "&&", "&&", "||");
     assert_eq!(rewrite(text, &[(1, &whole)]).unwrap().left_out, [1]);
@@ -82,7 +92,7 @@ fn arms_are_deleted_and_guards_replaced_at_once() {
     ];
     assert_eq!(
         put_in(text, &mutants),
-        "fn f() { match a { 1 if N != 1 && ((match N { 2 => (true ), _ => (b) })) => 2, 3 if N != 3 => 4, _ => 5 } }"
+        "fn f() { match a { 1 if n(1) != 1 && ((match n(2) { 2 => (true ), _ => (b) })) => 2, 3 if n(3) != 3 => 4, _ => 5 } }"
     );
 }
 
@@ -95,8 +105,8 @@ fn a_body_gives_another_value_and_its_own_mutants_stay() {
     ];
     assert_eq!(
         put_in(text, &mutants),
-        "impl A { fn f(&self) -> bool { if N == 1 { return true; } \
-         (match N { 2 => (self.a && self.b ), _ => (self.a || self.b) }) } }"
+        "impl A { fn f(&self) -> bool { if n(1) == 1 { return true; } \
+         (match n(2) { 2 => (self.a && self.b ), _ => (self.a || self.b) }) } }"
     );
 }
 
@@ -106,7 +116,7 @@ fn iterators_of_other_types_are_one_type() {
     let body = |value| mutant(text, Genre::FnValue, "a.iter()", "a.iter()", value);
     assert_eq!(
         put_in(text, &[body("empty()"), body("once(1)")]),
-        "fn f() -> impl Iterator<Item = u8> { match N { 1 => Either::This(empty()), \
+        "fn f() -> impl Iterator<Item = u8> { match n(1) { 1 => Either::This(empty()), \
          2 => Either::Other(Either::This(once(1))), _ => Either::Other(Either::Other({ a.iter() })) } }"
     );
 }
@@ -117,7 +127,7 @@ fn a_field_is_left_to_the_base() {
     let mutants = [mutant(text, Genre::StructField, "a: 1,", "a: 1,", "")];
     assert_eq!(
         put_in(text, &mutants),
-        "fn f() -> A { (match N { 1 => (A { ..b } ), _ => (A { a: 1, ..b }) }) }"
+        "fn f() -> A { (match n(1) { 1 => (A { ..b } ), _ => (A { a: 1, ..b }) }) }"
     );
 }
 
