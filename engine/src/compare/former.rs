@@ -150,3 +150,113 @@ impl FormerLives {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::held::HeldId;
+    use crate::wire::{SeqNumber, SeqRange};
+
+    struct Rig {
+        lives: FormerLives,
+        spans: Spans,
+        islands: Spans,
+    }
+
+    impl Rig {
+        fn new(capacity: usize) -> Self {
+            Self {
+                lives: FormerLives::new(capacity),
+                spans: Spans::new(16, 8, 1),
+                islands: Spans::new(8, 8, 2),
+            }
+        }
+
+        fn insert(&mut self, life: Incarnation, since: u64) -> Option<FormerId> {
+            let memory = Memory { spans: &mut self.spans, islands: &mut self.islands };
+            self.lives.insert(life, Nanos(since), memory)
+        }
+
+        fn forget(&mut self, id: FormerId) {
+            self.lives.forget(id, &mut Memory { spans: &mut self.spans, islands: &mut self.islands });
+        }
+
+        /// A life of which something is held.
+        fn holding(&mut self) -> Incarnation {
+            let mut life = Incarnation::new(0);
+            for start in [1, 3] {
+                let range = SeqRange::new(SeqNumber(start), 1);
+                let stream = &mut life.streams.primary;
+                assert!(stream.hold(&self.islands, &mut self.spans, range, HeldId(0)));
+            }
+            life
+        }
+    }
+
+    #[test]
+    fn a_life_ages_when_more_than_the_timeout_is_over_and_nothing_of_it_is_held() {
+        let mut rig = Rig::new(2);
+        let idle = rig.insert(Incarnation::new(0), 100).unwrap();
+        let life = rig.holding();
+        let busy = rig.insert(life, 100).unwrap();
+        for (timeout, patience) in [(400, 1_000), (2_000, 2_000)] {
+            let aged = |id, nanos| rig.lives.has_aged(id, Duration::from_millis(timeout), Nanos(nanos));
+            let at = 100 + patience * 1_000_000;
+            assert!(!aged(idle, at) && aged(idle, at + 1) && !aged(busy, at + 1), "{timeout} ms");
+        }
+    }
+
+    #[test]
+    fn room_is_made_by_lives_of_which_nothing_is_held() {
+        let mut rig = Rig::new(3);
+        let held = [(); 2].map(|()| rig.holding());
+        let [first, second] = held.map(|life| rig.insert(life, 0).unwrap());
+        let idle = rig.insert(Incarnation::new(7), 0).unwrap();
+        assert_eq!(rig.lives.len(), 3);
+        let next = rig.holding();
+        let next = rig.insert(next, 0).unwrap();
+        assert!(rig.lives.get(idle).is_none() && rig.lives.get(next).is_some());
+        assert!(rig.lives.get(first).is_some() && rig.lives.get(second).is_some());
+        // All hold something: the life that comes is gone, and what it held is free again.
+        let used = rig.spans.used();
+        let refused = rig.holding();
+        assert_eq!(rig.insert(refused, 0), None);
+        assert_eq!((rig.lives.len(), rig.spans.used()), (3, used));
+        rig.forget(first);
+        assert_eq!(rig.lives.len(), 2);
+        assert!(rig.spans.used() < used);
+    }
+
+    /// However many there are, the hand comes past all of them.
+    #[test]
+    fn the_hand_goes_round() {
+        let mut rig = Rig::new(2 * SWEEP);
+        let lives: Vec<_> = (0..2 * SWEEP).map(|_| rig.insert(Incarnation::new(0), 0).unwrap()).collect();
+        for round in 1..=2 {
+            rig.insert(Incarnation::new(1), 0).unwrap();
+            let left = lives.iter().filter(|id| rig.lives.get(**id).is_some()).count();
+            assert_eq!(left, (2 - round) * SWEEP, "round {round}");
+            while rig.lives.len() < 2 * SWEEP {
+                rig.insert(Incarnation::new(1), 0).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_good_for_one_life() {
+        let mut rig = Rig::new(1);
+        let first = rig.insert(Incarnation::new(1), 0).unwrap();
+        rig.forget(first);
+        rig.forget(first);
+        let second = rig.insert(Incarnation::new(2), 0).unwrap();
+        assert!(rig.lives.get(first).is_none() && rig.lives.get(second).is_some());
+        rig.lives.clear();
+        assert!(rig.lives.get(second).is_none());
+        assert_eq!(rig.lives.len(), 0);
+        let third = rig.insert(Incarnation::new(3), 0).unwrap();
+        assert_eq!(rig.lives.take(third).map(|life| life.generation), Some(3));
+        assert!(rig.lives.get(third).is_none());
+        rig.lives.put_back(third, Incarnation::new(4));
+        assert_eq!(rig.lives.get(third).map(|life| life.generation), Some(4));
+    }
+}

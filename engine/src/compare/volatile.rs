@@ -163,6 +163,61 @@ mod tests {
         assert_eq!(found, [2..4, 15..16, 52..56, 62..64]);
     }
 
+    /// An ICMPv6 error about a packet with these extension headers, and 20 bytes of its transport header.
+    fn quoting_v6(extensions: &[(u8, &[u8])], carried: u8) -> Vec<u8> {
+        let mut content = vec![1, 4, 9, 9, 0, 0, 0, 0, 0x60];
+        content.resize(8 + 40, 0);
+        let kinds = extensions.iter().map(|(kind, _)| *kind).chain([carried]);
+        content[8 + 6] = kinds.clone().next().unwrap();
+        for ((_, header), next) in extensions.iter().zip(kinds.skip(1)) {
+            content.push(next);
+            content.extend(*header);
+        }
+        content.extend([0; 20]);
+        content
+    }
+
+    #[test]
+    fn extension_headers_of_a_quotation_are_stepped_over_by_their_length() {
+        // 8 and 24 bytes; the length counts units of 8 beyond the first (RFC 8200 section 4.3).
+        let (short, long) = ([0; 7], [[2].as_slice(), &[0; 22]].concat());
+        for kind in [0, 43, 60] {
+            let content = quoting_v6(&[(kind, &short)], 6);
+            let found: Vec<_> = stretches(&key(58), &content).into_iter().collect();
+            assert_eq!(found, [2..4, 15..16, 56 + 16..56 + 18], "header {kind}");
+            let content = quoting_v6(&[(kind, &long), (60, &short)], 17);
+            let found: Vec<_> = stretches(&key(58), &content).into_iter().collect();
+            assert_eq!(found, [2..4, 15..16, 80 + 6..80 + 8], "header {kind}");
+        }
+        let four = [(0, short.as_slice()), (60, &short), (43, &short), (60, &short)];
+        let found = stretches(&key(58), &quoting_v6(&four, 17));
+        assert_eq!(found.last(), Some(&(80 + 6..80 + 8)), "as many as are walked");
+    }
+
+    #[test]
+    fn each_transport_has_its_checksum_elsewhere() {
+        for (carried, place) in
+            [(6, Some(16)), (17, Some(6)), (136, Some(6)), (1, Some(2)), (58, Some(2)), (132, None)]
+        {
+            let found = stretches(&key(58), &quoting_v6(&[], carried));
+            assert_eq!(found.get(2).cloned(), place.map(|at| 48 + at..48 + at + 2), "protocol {carried}");
+        }
+    }
+
+    /// Only the first fragment has a transport header: fragment offset 0 (RFC 8200 section 4.5).
+    #[test]
+    fn a_later_fragment_quoted_has_no_checksum() {
+        for (place, first) in
+            [([0, 1], true), ([0, 7], true), ([0, 8], false), ([1, 0], false), ([1, 1], false)]
+        {
+            let header = [0, place[0], place[1], 7, 7, 7, 7];
+            let found: Vec<_> = stretches(&key(58), &quoting_v6(&[(44, &header)], 17)).into_iter().collect();
+            let mut expected = vec![2..4, 15..16, 52..56];
+            expected.extend(first.then_some(62..64));
+            assert_eq!(found, expected, "{place:?}");
+        }
+    }
+
     #[test]
     fn no_quotation_leads_outside_of_the_content() {
         let mut content = vec![12, 0, 1, 2, 3, 4, 5, 6];
@@ -173,7 +228,7 @@ mod tests {
                 for (protocol, kind) in [(1, 3), (58, 1)] {
                     content[0] = kind;
                     let found = stretches(&key(protocol), &content);
-                    assert!(found.iter().all(|range| range.end <= content.len()));
+                    assert!(found.iter().all(|range| range.start < range.end && range.end <= content.len()));
                     assert!(found.windows(2).all(|pair| pair[0].end <= pair[1].start));
                 }
             }

@@ -1,6 +1,7 @@
 //! A shard with made-up TCP segments: what its bounds promise, and that its short way is none of its own.
 
 mod bounds;
+mod limits;
 mod short_way;
 
 use pmd_tap::{FramePool, PoolSettings};
