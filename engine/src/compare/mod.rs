@@ -20,6 +20,8 @@ mod settings;
 mod stream;
 mod syn;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod urgent;
 mod volatile;
 mod window;
