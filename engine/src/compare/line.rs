@@ -143,3 +143,31 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+impl Connection {
+    /// Whether each line is just what its queue says: from the first on, so many frames with data, and the first of them
+    /// that the other side has not sent.
+    pub(crate) fn assert_lines(&self, store: &Store) {
+        let Protocol::Tcp(tcp) = &self.protocol else { return };
+        for side in Side::BOTH {
+            let (stream, other) = (&tcp.current.streams[side], &tcp.current.streams[side.other()]);
+            let mut expected = Line::default();
+            let mut at = stream.line.first;
+            while let Some(id) = at {
+                at = store.held.next_in_flow(id);
+                let held = store.held.get(id).expect("what stands in line is held");
+                assert_eq!(held.side, side);
+                let Content::Segment { placed, .. } = &held.content else { panic!("no segment is in line") };
+                if placed.range.is_empty() {
+                    continue;
+                }
+                expected.first = stream.line.first;
+                expected.len += 1;
+                let is_sent = other.reach.is_some_and(|reach| !reach.next.is_before(placed.range.end));
+                expected.next = expected.next.or((!is_sent).then_some(id));
+            }
+            assert_eq!(stream.line, expected, "{side:?}");
+        }
+    }
+}

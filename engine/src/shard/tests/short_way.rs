@@ -112,6 +112,9 @@ fn run(steps: &[Step], translated: bool) -> (Vec<Vec<Decision>>, String) {
             }
         }
         decided.push(rig.decided());
+        for (_, connection) in rig.shard.table.iter().filter(|(_, one)| one.epoch() == rig.shard.epoch) {
+            connection.assert_lines(&rig.shard.store);
+        }
     }
     rig.write_lines_down();
     let connections: Vec<_> = rig.shard.table.iter().collect();
