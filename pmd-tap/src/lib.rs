@@ -18,6 +18,7 @@ mod pool;
 mod port;
 mod prefetch;
 mod replay;
+mod resident;
 #[allow(unsafe_code)]
 mod sys;
 
@@ -32,3 +33,4 @@ pub use prefetch::{prefetch, prefetch_all};
 pub use replay::{
     Capture, CaptureError, CaptureWriter, CapturedFrame, CommentedFrame, PcapngWriter, ReplayPort,
 };
+pub use resident::{Pages, make_resident};

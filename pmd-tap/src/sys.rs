@@ -1,14 +1,15 @@
-//! The unsafe half of the crate: one mapping cut into slots, raw handles to them, and the prefetch hint.
+//! The unsafe half of the crate: one mapping cut into slots, raw handles to them, and hints about memory.
 //!
 //! Nothing here decides anything. [`Slots`] owns the memory. A slot has exactly one handle at any time, and neither
 //! kind of handle is `Clone`: a [`FreeSlot`] while it waits in its pool, a [`RawSlot`] while it is a frame. So
 //! borrowing through the handle is borrowing the slot.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::{Frame, Nanos};
+use crate::{Frame, Nanos, Pages};
 
 /// What stands in front of every slot's bytes: one cache line.
 #[repr(C, align(64))]
@@ -276,4 +277,18 @@ pub(crate) fn prefetch(address: *const i8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+/// Makes a range of the process's memory resident without changing what it holds. False: the system cannot, or the range
+/// is not all memory any more.
+pub(crate) fn populate(range: &Range<usize>, pages: Pages) -> bool {
+    use rustix::mm::{Advice, madvise};
+    let base = std::ptr::without_provenance_mut(range.start);
+    if pages == Pages::Huge {
+        // SAFETY: what pages a range is made of changes nothing that a program can see of its contents. Refusal is fine.
+        let _ = unsafe { madvise(base, range.len(), Advice::LinuxHugepage) };
+    }
+    // SAFETY: as if every page were read and written back: contents stay, whoever they belong to. Addresses that are not
+    // mapped, or not writable, are an error and stay as they are.
+    unsafe { madvise(base, range.len(), Advice::LinuxPopulateWrite) }.is_ok()
 }

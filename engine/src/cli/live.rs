@@ -109,12 +109,15 @@ fn tell_beginning(options: &CompareOptions, engine: &Engine) {
     let Some(each) = each else { return };
     let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
     let sum = mebibytes(each.iter().map(|(_, bytes)| bytes).sum());
+    let resident =
+        engine.resident().map(|bytes| format!("; {} MiB resident with the program", mebibytes(bytes)));
+    let resident = resident.unwrap_or_default();
     if several {
         let each = each.iter().map(|(name, bytes)| format!("{} MiB of pair {name}", mebibytes(*bytes)));
         let each = each.collect::<Vec<_>>().join(", ");
-        tracing::info!("memory taken: {sum} MiB: {each}");
+        tracing::info!("memory taken: {sum} MiB: {each}{resident}");
     } else {
-        tracing::info!("memory taken: {sum} MiB");
+        tracing::info!("memory taken: {sum} MiB{resident}");
     }
 }
 

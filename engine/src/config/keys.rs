@@ -14,7 +14,7 @@ use super::address::{AddressError, PORT_SYNTAX, PortAddress, SOCKET_SYNTAX, Sock
 use super::classes::POLICY_KEYS;
 use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
 use super::mode_keys::MODE_KEYS;
-use super::settings::{CheckpointBackend, CommitAfter, PollMode, RunMode, Settings, queue_size};
+use super::settings::{CheckpointBackend, CommitAfter, MemoryMode, PollMode, RunMode, Settings, queue_size};
 use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis, number};
 use crate::compare::{AckPolicy, SecondarySequence};
 
@@ -52,6 +52,8 @@ pub(super) const NOTIFY_DEV: Key = Key {
 const HOUR_MS: u64 = 3_600_000;
 const RUN_MODES: [(&str, RunMode); 2] = [("workers", RunMode::Workers), ("pipeline", RunMode::Pipeline)];
 const POLL_MODES: [(&str, PollMode); 2] = [("busy", PollMode::Busy), ("adaptive", PollMode::Adaptive)];
+const MEMORY_MODES: [(&str, MemoryMode); 3] =
+    [("huge", MemoryMode::Huge), ("resident", MemoryMode::Resident), ("lazy", MemoryMode::Lazy)];
 const ACK_POLICIES: [(&str, AckPolicy); 2] = [("both", AckPolicy::Both), ("any", AckPolicy::Any)];
 const SYN_OPTIONS: [(&str, SynOptionsPolicy); 2] =
     [("compare", SynOptionsPolicy::Compare), ("ignore", SynOptionsPolicy::Ignore)];
@@ -72,7 +74,7 @@ const MANY: RangeInclusive<u64> = 64..=4_194_304;
 const DIVERGED_BYTES: RangeInclusive<u64> = 1_048_576..=1 << 40;
 
 /// Every key, in the order `dump-config` prints them.
-pub(super) static KEYS: [Key; 34] = [
+pub(super) static KEYS: [Key; 35] = [
     Key {
         name: "primary_in",
         meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
@@ -284,6 +286,14 @@ pub(super) static KEYS: [Key; 34] = [
         example: "\"adaptive\"",
         set: |s, v| choice(v, &POLL_MODES).map(|mode| s.runtime.poll = mode),
         show: |s| Shown::word(&s.runtime.poll, &POLL_MODES),
+    },
+    Key {
+        name: "memory",
+        meaning: "\"huge\": all resident at the start, in huge pages where there are; \"resident\": in ordinary ones; \
+                  \"lazy\": when it is touched",
+        example: "\"huge\"",
+        set: |s, v| choice(v, &MEMORY_MODES).map(|mode| s.runtime.memory = mode),
+        show: |s| Shown::word(&s.runtime.memory, &MEMORY_MODES),
     },
     Key {
         name: "diverged",

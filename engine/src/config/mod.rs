@@ -27,7 +27,7 @@ pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};
 pub use load::Sources;
 pub use pairs::{DEFAULT_PAIR, MAX_PAIRS, PairSettings};
 pub use settings::{
-    CheckpointBackend, CheckpointSettings, CommitAfter, Failover, LimitSettings, LossSettings, OnPrimaryLoss,
-    OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig, RunMode,
-    RuntimeSettings, Settings,
+    CheckpointBackend, CheckpointSettings, CommitAfter, Failover, LimitSettings, LossSettings, MemoryMode,
+    OnPrimaryLoss, OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig,
+    RunMode, RuntimeSettings, Settings,
 };

@@ -196,6 +196,8 @@ pub struct RuntimeSettings {
     pub run_mode: RunMode,
     /// What an idle thread does.
     pub poll: PollMode,
+    /// When memory becomes resident.
+    pub memory: MemoryMode,
     /// How often timers are looked at: a timeout comes at most this much late.
     pub timer_tick: Duration,
 }
@@ -216,6 +218,17 @@ pub enum PollMode {
     Busy,
     /// Spins for a while, then sleeps until a port is readable.
     Adaptive,
+}
+
+/// When memory becomes resident, and what pages it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryMode {
+    /// At the start, with huge pages where the system has them.
+    Huge,
+    /// At the start, with ordinary pages.
+    Resident,
+    /// Page by page, when it is touched for the first time.
+    Lazy,
 }
 
 /// What nothing may grow beyond.
@@ -260,6 +273,7 @@ impl Settings {
                 cores: Vec::new(),
                 run_mode: RunMode::Workers,
                 poll: PollMode::Adaptive,
+                memory: MemoryMode::Huge,
                 timer_tick: Duration::from_millis(10),
             },
             limits: LimitSettings {

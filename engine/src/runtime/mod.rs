@@ -80,6 +80,7 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Engine {
     pairs: Vec<Pair>,
+    resident: Option<u64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -113,7 +114,7 @@ impl Engine {
                 places: Vec::new(),
             })
             .collect();
-        let mut engine = Self { pairs: Vec::new(), threads: Vec::new() };
+        let mut engine = Self { pairs: Vec::new(), resident: None, threads: Vec::new() };
         let mut controls = Vec::new();
         for (place, mut pair) in pairs.into_iter().enumerate() {
             let (workers, mode) = (runtime.workers, runtime.run_mode);
@@ -126,6 +127,7 @@ impl Engine {
             engine.pairs.push(pair);
             controls.push((control, span));
         }
+        engine.resident = memory::settle(runtime.memory, engine.pairs.iter().filter_map(Pair::memory).sum());
         let pins = pins(&runtime.cores);
         for thread in threads {
             let pin = (!pins.is_empty()).then(|| pins[thread.index % pins.len()]);
@@ -158,6 +160,12 @@ impl Engine {
     /// Its pairs of VMs, in the order they were given.
     pub fn pairs(&self) -> &[Pair] {
         &self.pairs
+    }
+
+    /// Bytes that the process had resident when the engine had taken its memory, the program's own included. `None` where
+    /// the system does not say.
+    pub fn resident(&self) -> Option<u64> {
+        self.resident
     }
 
     /// What it counts, summed.
