@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(found, [2..4, 15..16, 52..56, 62..64]);
     }
 
-    /// An ICMPv6 error about a packet with these extension headers, and 20 bytes of its transport header.
+    /// An error of `ICMPv6` about a packet with these extension headers, and 20 bytes of its transport header.
     fn quoting_v6(extensions: &[(u8, &[u8])], carried: u8) -> Vec<u8> {
         let mut content = vec![1, 4, 9, 9, 0, 0, 0, 0, 0x60];
         content.resize(8 + 40, 0);

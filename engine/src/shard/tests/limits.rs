@@ -4,6 +4,9 @@ use super::*;
 use crate::compare::Worth;
 use crate::modes::QuarantineSettings;
 
+/// Whether a connection's time is over.
+type IsOver = fn(&Connection, &CompareSettings, Nanos) -> bool;
+
 impl Rig {
     fn matched(&mut self, flow: u32, seq: u32, len: usize) {
         for side in Side::BOTH {
@@ -68,10 +71,9 @@ fn a_connection_is_forgotten_when_its_time_is_over_and_not_before() {
         let start = rig.now;
         let connection = rig.the_connection();
         assert_eq!(connection.worth(), worth, "case {number}");
-        for (is_over, limit) in [
-            (Connection::is_dispensable as fn(&Connection, &CompareSettings, Nanos) -> bool, patience),
-            (Connection::is_expired, lifetime),
-        ] {
+        let asked: [(IsOver, Duration); 2] =
+            [(Connection::is_dispensable, patience), (Connection::is_expired, lifetime)];
+        for (is_over, limit) in asked {
             let [last, next] = [start + limit, start + (limit + Duration::from_nanos(1))];
             assert!(!is_over(connection, &settings, last), "case {number}, {limit:?}");
             assert!(is_over(connection, &settings, next), "case {number}, {limit:?}");
