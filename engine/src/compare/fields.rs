@@ -79,3 +79,30 @@ impl IgnoredFields {
         self.0 & field.bit() != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_is_a_word_and_a_place_of_its_own() {
+        for one in Field::ALL {
+            let alone = IgnoredFields::NONE.with(one);
+            assert_eq!(alone.with(one), alone, "said twice");
+            assert_eq!(alone.union(alone), alone);
+            for other in Field::ALL {
+                let both = alone.union(IgnoredFields::NONE.with(other));
+                assert_eq!(both, alone.with(other));
+                assert!(both.has(one) && both.has(other));
+                assert_eq!(alone.has(other), one == other);
+                assert_eq!(one.label() == other.label(), one == other);
+            }
+            assert!(
+                one.label().len() > 2
+                    && one.label().chars().all(|letter| letter.is_ascii_lowercase() || letter == '-')
+            );
+        }
+        let labels = Field::ALL.map(Field::label).join(" ");
+        assert_eq!(labels, "mss window-scale sack-permitted timestamps-permitted urgent window");
+    }
+}

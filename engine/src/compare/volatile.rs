@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn extension_headers_of_a_quotation_are_stepped_over_by_their_length() {
         // 8 and 24 bytes; the length counts units of 8 beyond the first (RFC 8200 section 4.3).
-        let (short, long) = ([0; 7], [[2].as_slice(), &[0; 22]].concat());
+        let (short, long) = ([0; 7], [[2].as_slice(), &[0xff; 22]].concat());
         for kind in [0, 43, 60] {
             let content = quoting_v6(&[(kind, &short)], 6);
             let found: Vec<_> = stretches(&key(58), &content).into_iter().collect();

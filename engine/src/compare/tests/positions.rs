@@ -244,3 +244,81 @@ fn it_is_embryonic_until_something_follows_the_primarys_syn() {
     middle.primary(&segment(ACK, 100, 5_000, 0));
     assert!(!middle.life.is_embryonic() && !middle.life.has_secondary_syn());
 }
+
+/// The secondary's SYN came first, and the primary is picked up behind its own.
+#[test]
+fn a_syn_of_the_secondary_alone_tells_where_its_stream_begins() {
+    let mut told = Told::new();
+    assert_eq!(told.secondary(&segment(SYN | ACK, 7_000_000, 5_000, 0)), None);
+    told.primary(&segment(ACK, 1_000, 5_000, 50));
+    assert_eq!(start(told.secondary(&segment(ACK, 7_000_001, 5_000, 10))), Some(1_000));
+    let next = |side| told.life.streams[side].reach.map(|reach: Reach| reach.next);
+    // What is missing of both is the SYN.
+    assert_eq!([next(Side::Primary), next(Side::Secondary)], [Some(SeqNumber(999)); 2]);
+}
+
+/// A rewriter leaves the SYN alone: it lies where the primary's lies, whatever was settled since.
+#[test]
+fn a_syn_that_comes_again_lies_where_the_primarys_lies() {
+    let mut told = Told::opened(100, 7_000_000);
+    told.secondary(&segment(ACK, 101, 5_000, 10));
+    assert!(matches!(told.life.mapping, Mapping::Fixed(SeqShift::IDENTITY)));
+    assert_eq!(start(told.secondary(&segment(SYN | ACK, 7_000_000, 5_000, 0))), Some(100));
+}
+
+#[test]
+fn as_near_in_both_spaces_is_in_the_primarys() {
+    let mut told = Told::opened(100, 300);
+    assert_eq!(start(told.secondary(&segment(ACK, 201, 5_000, 10))), Some(201));
+}
+
+/// A copy of the primary goes on in the primary's numbers, unless only the life before told how it counts.
+#[test]
+fn how_the_secondary_counts_is_remembered_while_nothing_else_is_known() {
+    let before = SeqShift::between(SeqNumber(7_000_000), SeqNumber(1_000));
+    assert_eq!(Incarnation::new(0).shift(), None);
+    let mut told = Told { life: Incarnation::after(0, Some(before)), ..Told::new() };
+    assert_eq!(told.life.shift(), Some(before));
+    told.primary(&segment(ACK, 1_000, 5_000, 10));
+    assert_eq!(told.life.shift(), Some(SeqShift::IDENTITY));
+    assert_eq!(Told::opened(100, 300).life.shift(), Some(SeqShift::between(SeqNumber(300), SeqNumber(100))));
+}
+
+/// Spans further apart could not be told apart on the circle of numbers.
+#[test]
+fn no_secondary_segment_is_further_ahead_than_any_window() {
+    let mut told = Told::opened(100, 100);
+    told.life.streams.primary.advance(SeqNumber(101 + (1 << 30) + 10_000));
+    for (ahead, expected) in
+        [(1 << 30, Standing::Plausible), ((1 << 30) + 1, Standing::Stale), ((1 << 30) + 2, Standing::Stale)]
+    {
+        let placed = told.life.place_primary(&segment(ACK, 101 + ahead, 5_000, 10));
+        assert_eq!(told.life.standing(&told.store, &placed), expected, "{ahead} ahead");
+    }
+}
+
+#[test]
+fn the_payload_of_a_syn_begins_behind_it() {
+    let placed = Incarnation::new(0).place_primary(&segment(SYN | FIN, 100, None, 5));
+    assert_eq!(
+        (placed.range, placed.payload),
+        (SeqRange::new(SeqNumber(100), 7), SeqRange::new(SeqNumber(101), 5))
+    );
+    assert_eq!((placed.fin, placed.is_syn()), (Some(SeqNumber(106)), true));
+}
+
+/// After a commit the secondary's window counts when the primary has acknowledged as much, with its scale.
+#[test]
+fn a_window_ahead_of_the_primarys_ack_is_kept_whole() {
+    let mut told = Told::opened(100, 100);
+    told.life.commit();
+    told.life.streams.secondary.scale = 7;
+    let edge = SeqNumber(6_000 + (1_000 << 7));
+    told.life.secondary_acks(SeqNumber(6_000), edge);
+    assert_eq!(told.life.streams.secondary.ack, Some(SeqNumber(5_000)), "the primary has not");
+    assert!(!told.life.expects_no_ack());
+    told.life.primary_acks(SeqNumber(6_000), SeqNumber(7_000));
+    let secondary = &told.life.streams.secondary;
+    assert_eq!((secondary.ack, secondary.edge), (Some(SeqNumber(6_000)), edge));
+    assert!(told.life.expects_no_ack());
+}

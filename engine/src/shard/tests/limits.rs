@@ -164,10 +164,7 @@ fn what_is_held_on_purpose_is_not_overdue() {
 #[test]
 fn a_flow_in_quarantine_stays_there_for_its_epochs() {
     let mut rig = Rig::new(8, 64, 64);
-    let quarantine = Some(QuarantineSettings { after: 1, epochs: 2 });
-    rig.shard.settings.compare.quarantine = quarantine;
-    let settings = rig.shard.settings.compare;
-    rig.shard.replace_rules(std::sync::Arc::new(RuleSet::empty(settings)));
+    rig.set(|settings| settings.quarantine = Some(QuarantineSettings { after: 1, epochs: 2 }));
     rig.matched(1, 1_000, 10);
     rig.data(Side::Primary, 1, 1_010, 10);
     rig.send(Side::Secondary, &Sent { flow: 1, seq: 1_010, ack: 1, flags: ACK, payload: vec![8; 10] });
@@ -180,5 +177,40 @@ fn a_flow_in_quarantine_stays_there_for_its_epochs() {
         assert_eq!(held, usize::from(!is_compared), "epoch {epoch}");
         assert_eq!(rig.asked(), []);
         rig.flush();
+    }
+}
+
+/// In step as well as out of it.
+#[test]
+fn a_secondarys_queue_that_is_full_takes_no_more() {
+    let mut rig = Rig::new(8, 64, 4);
+    rig.matched(1, 1_000, 10);
+    assert!(rig.is_in_step());
+    for frame in 0..4 {
+        rig.data(Side::Secondary, 1, 1_010 + frame * 10, 10);
+    }
+    rig.decided();
+    rig.data(Side::Secondary, 1, 1_050, 10);
+    assert_eq!(rig.shard.held_frames(Side::Secondary), 4);
+    assert_eq!(rig.decided().last(), Some(&Decision::Discard(5, Discard::OverBudget)));
+}
+
+/// What stood in line went with the flush.
+#[test]
+fn nothing_stands_in_line_after_a_commit() {
+    for side in Side::BOTH {
+        let mut rig = Rig::new(8, 64, 64);
+        rig.matched(1, 1_000, 10);
+        rig.data(side, 1, 1_010, 10);
+        rig.data(side, 1, 1_020, 10);
+        rig.flush();
+        rig.decided();
+        let next = if side == Side::Primary { 1_030 } else { 1_010 };
+        for round in 0..3 {
+            rig.matched(1, next + round * 10, 10);
+            rig.the_connection().assert_lines(&rig.shard.store);
+        }
+        assert_eq!(rig.decided().len(), 6);
+        assert_eq!(Side::BOTH.map(|side| rig.shard.held_frames(side)), [0, 0]);
     }
 }

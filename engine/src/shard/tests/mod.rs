@@ -2,7 +2,12 @@
 
 mod bounds;
 mod limits;
+mod lives;
+mod reasons;
+mod rules;
 mod short_way;
+mod urgent;
+mod windows;
 
 use pmd_tap::{FramePool, PoolSettings};
 
@@ -57,6 +62,7 @@ enum Decision {
 struct Decisions {
     pools: BySide<FramePool>,
     made: Vec<Decision>,
+    clamped: usize,
 }
 
 impl Sink for Decisions {
@@ -68,6 +74,10 @@ impl Sink for Decisions {
     fn discard(&mut self, frame: Frame, why: Discard) {
         self.made.push(Decision::Discard(frame.ordinal(), why));
         self.pools.secondary.recycle(frame);
+    }
+
+    fn note_clamped(&mut self) {
+        self.clamped += 1;
     }
 
     fn ask(&mut self, cause: Cause) {
@@ -99,6 +109,7 @@ impl Rig {
                     secondary: FramePool::new(pool).unwrap(),
                 },
                 made: Vec::new(),
+                clamped: 0,
             },
             now: Nanos(1_000_000),
             sent: BySide::default(),
@@ -106,7 +117,11 @@ impl Rig {
     }
 
     fn send(&mut self, side: Side, sent: &Sent) {
-        let mut frame = self.decisions.pools[side].frame_from(&sent.frame()).unwrap();
+        self.send_frame(side, &sent.frame());
+    }
+
+    fn send_frame(&mut self, side: Side, ethernet: &[u8]) {
+        let mut frame = self.decisions.pools[side].frame_from(ethernet).unwrap();
         frame.stamp(self.now, self.sent[side]);
         self.sent[side] += 1;
         let (shard, decisions, now) = (&mut self.shard, &mut self.decisions, self.now);
@@ -119,6 +134,18 @@ impl Rig {
 
     fn syn(&mut self, side: Side, flow: u32, seq: u32) {
         self.send(side, &Sent { flow, seq, ack: 1, flags: SYN | ACK, payload: Vec::new() });
+    }
+
+    /// Has the settings changed.
+    fn set(&mut self, change: impl FnOnce(&mut CompareSettings)) {
+        change(&mut self.shard.settings.compare);
+        self.shard.replace_rules(std::sync::Arc::new(RuleSet::empty(self.shard.settings.compare)));
+    }
+
+    /// Whether the only connection takes the short way.
+    fn is_in_step(&self) -> bool {
+        let stamp = Stamp::new(self.shard.epoch, self.shard.rules.number);
+        self.shard.table.iter().all(|(_, connection)| connection.is_in_step(stamp))
     }
 
     fn pass(&mut self, time: Duration) {
