@@ -242,6 +242,16 @@ impl HeldFrames {
         self.slots.iter().filter_map(|slot| slot.held.as_ref()).filter(move |held| held.side == side)
     }
 
+    /// The frames in some places from `from` on, in no order.
+    pub fn some(&self, from: usize, places: usize) -> impl Iterator<Item = &Held> {
+        self.slots.iter().skip(from).take(places).filter_map(|slot| slot.held.as_ref())
+    }
+
+    /// Places that were ever in use.
+    pub fn places(&self) -> usize {
+        self.slots.len()
+    }
+
     #[inline(always)]
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot> {
         self.slots.get_mut(usize::try_from(index).ok()?)

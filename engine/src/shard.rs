@@ -4,6 +4,7 @@
 //! [`virtual_time`](crate::virtual_time) with frames from captures. It knows neither threads nor clocks.
 
 mod rules;
+mod survey;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::verdict::{Cause, Detail, Discard, Reason, Release, Scene, Sink, Waits
 use crate::wire::{Packet, Plain, Stray};
 use crate::witness::Witness;
 use rules::Rules;
+pub use survey::{Survey, WAITING_FLOWS, Waiting};
 
 /// Connections from which on their memory is asked for ahead.
 const PREFETCHED: usize = 4096;

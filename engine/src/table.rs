@@ -84,6 +84,11 @@ impl Table {
         Some(&mut entry.connection)
     }
 
+    /// The same, to be read.
+    pub fn get(&self, index: u32) -> Option<&Connection> {
+        self.entry(index).map(|entry| &entry.connection)
+    }
+
     /// Asks for the memory of a lookup ahead of it.
     #[inline(always)]
     pub fn prefetch(&self, hash: FlowHash) {

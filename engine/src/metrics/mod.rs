@@ -3,6 +3,8 @@
 //! The data plane knows nothing of this module. Whoever owns the cores' counter blocks sums them into a snapshot when
 //! the server asks for one; `/metrics` shows it for Prometheus, `/status` as JSON with exact percentiles.
 
+#[cfg(test)]
+mod document;
 mod family;
 mod http;
 mod render;
@@ -15,8 +17,9 @@ mod tests;
 pub use render::{COMMIT, VERSION, render};
 pub use server::{MetricsError, MetricsServer, Source};
 pub use snapshot::{
-    Checkpoints, ClassFrames, CoreSnapshot, Diverged, Dropped, LONGEST_NS, Link, LinkState, ModesSnapshot,
-    PairSnapshot, Polls, PoolSnapshot, ReleaseLatency, Released, Reloads, Requested, RingSnapshot,
-    RulesSnapshot, SideSnapshot, Snapshot, Verdicts, VerdictsByProtocol, empty_histogram,
+    Checkpoints, ClassFrames, CoreSnapshot, DifferingFlow, Diverged, Dropped, FlowsSnapshot, HeldFlow,
+    LONGEST_NS, Link, LinkState, ModesSnapshot, PairSnapshot, Polls, PoolSnapshot, ReleaseLatency, Released,
+    Reloads, Requested, RingSnapshot, RulesSnapshot, SideSnapshot, Snapshot, Verdicts, VerdictsByProtocol,
+    empty_histogram,
 };
 pub use status::{percentiles_json, status_json};

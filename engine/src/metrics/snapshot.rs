@@ -9,8 +9,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::checkpoint::LifecycleSettings;
+use crate::flow::FlowKey;
 use crate::fragments::FragmentCounts;
 use crate::modes::{Conduct, ModeSettings};
+use crate::verdict::Cause;
 
 /// Everything a scrape shows.
 #[derive(Clone, Debug, Default)]
@@ -66,8 +68,45 @@ pub struct PairSnapshot {
     pub quarantined: u64,
     /// What is compared and what is not.
     pub rules: RulesSnapshot,
+    /// Single flows: the most telling ones.
+    pub flows: FlowsSnapshot,
     /// One entry a link: the port's name (`primary_in`, `secondary_in`, `out`, `notify`) and its state.
     pub links: Vec<Link>,
+}
+
+/// Single flows, the most telling first. They are not for Prometheus: a label a flow would be a series a flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowsSnapshot {
+    /// Those whose frames waited longest in all.
+    pub held: Vec<HeldFlow>,
+    /// Those that differed, or timed out, most often.
+    pub differing: Vec<DifferingFlow>,
+}
+
+/// A flow whose frames were seen waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldFlow {
+    /// The flow.
+    pub flow: FlowKey,
+    /// Time in which frames of it waited, estimated by looking up to 20 times a second.
+    pub held: Duration,
+    /// Longest time that a frame was seen waiting.
+    pub longest: Duration,
+    /// Frames that waited at the last look.
+    pub frames: u32,
+}
+
+/// A flow that differed or timed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DifferingFlow {
+    /// The flow.
+    pub flow: FlowKey,
+    /// Times that the sides contradicted each other.
+    pub mismatches: u64,
+    /// Times that a frame found no partner in time.
+    pub timeouts: u64,
+    /// How it was the last time; its time is since the start.
+    pub last: Cause,
 }
 
 /// The rules in force.

@@ -5,9 +5,13 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
+use super::family::float;
 use super::render::{COMMIT, VERSION, sides};
-use super::snapshot::{LinkState, ModesSnapshot, PairSnapshot, SideSnapshot, Snapshot};
+use super::snapshot::{
+    DifferingFlow, HeldFlow, LinkState, ModesSnapshot, PairSnapshot, SideSnapshot, Snapshot,
+};
 use crate::modes::Conduct;
+use crate::reason::DetailFields;
 
 /// The object at `/status`. Times are in the unit their name ends with.
 pub fn status_json(snapshot: &Snapshot) -> Value {
@@ -15,14 +19,15 @@ pub fn status_json(snapshot: &Snapshot) -> Value {
         json!({
             "core": core.core,
             "busy_seconds": core.busy.as_secs_f64(),
+            "busy_share": share(core.busy, snapshot.uptime),
             "poll_iterations": object(core.polls.by_label()),
         })
     });
     let rings = snapshot.rings.iter();
     let rings =
-        rings.map(|ring| json!({ "pair": ring.pair, "ring": ring.ring, "bursts": ring.bursts, "capacity": ring.capacity }));
+        rings.map(|ring| json!({ "pair": ring.pair, "ring": ring.ring, "bursts": ring.bursts, "capacity": ring.capacity, "fill": fill(ring.bursts, ring.capacity) }));
     let pools = snapshot.pools.iter().map(
-        |pool| json!({ "pair": pool.pair, "core": pool.core, "pool": pool.pool, "free": pool.free, "capacity": pool.capacity }),
+        |pool| json!({ "pair": pool.pair, "core": pool.core, "pool": pool.pool, "free": pool.free, "capacity": pool.capacity, "fill": fill(pool.capacity.saturating_sub(pool.free), pool.capacity) }),
     );
     json!({
         "version": VERSION,
@@ -63,6 +68,10 @@ fn pair(pair: &PairSnapshot) -> Value {
         "pair": pair.pair,
         "mode": pair.modes.conduct.label(),
         "modes": modes(&pair.modes),
+        "flows": {
+            "by_held_time": pair.flows.held.iter().map(held_flow).collect::<Vec<_>>(),
+            "by_mismatches": pair.flows.differing.iter().map(differing_flow).collect::<Vec<_>>(),
+        },
         "quarantined": pair.quarantined,
         "busy_seconds": pair.busy.as_secs_f64(),
         "links": object(links),
@@ -97,6 +106,38 @@ fn pair(pair: &PairSnapshot) -> Value {
             "write_errors": pair.diverged.write_errors,
         },
         "invariant_violations": pair.invariant_violations,
+    })
+}
+
+/// A time as a share of another, 0–1.
+fn share(part: Duration, whole: Duration) -> f64 {
+    if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
+}
+
+/// How full something is, 0–1.
+fn fill(used: u64, capacity: u64) -> f64 {
+    if capacity == 0 { 0.0 } else { float(used) / float(capacity) }
+}
+
+fn held_flow(known: &HeldFlow) -> Value {
+    json!({
+        "flow": known.flow.to_string(),
+        "held_seconds": known.held.as_secs_f64(),
+        "longest_seconds": known.longest.as_secs_f64(),
+        "frames": known.frames,
+    })
+}
+
+fn differing_flow(known: &DifferingFlow) -> Value {
+    json!({
+        "flow": known.flow.to_string(),
+        "mismatches": known.mismatches,
+        "timeouts": known.timeouts,
+        "last": {
+            "uptime_seconds": known.last.at.since(pmd_tap::Nanos::ZERO).as_secs_f64(),
+            "reason": known.last.reason.label(),
+            "detail": DetailFields::from(&known.last.detail),
+        },
     })
 }
 

@@ -215,6 +215,40 @@ fn status_has_percentiles_and_all_counters() {
     assert_eq!(pair["release_latency_ns"]["ack"]["max"], 0);
 }
 
+#[test]
+fn status_has_shares_and_the_most_telling_flows() {
+    use crate::flow::{Addresses, FlowKey, Selector, VlanTags};
+    use crate::verdict::{Cause, Detail, MismatchKind, Reason, Scene};
+    let ports = Selector::Ports { source: 80, destination: 9 };
+    let addresses = Addresses::V4 { source: 0x0a00_0001, destination: 0x0a00_0002 };
+    let flow = FlowKey::new(addresses, VlanTags::default(), 6, ports);
+    let detail = Detail::Mismatch {
+        kind: MismatchKind::Payload,
+        offset: 7,
+        primary: Some(3),
+        secondary: None,
+        scene: Scene::default(),
+    };
+    let last =
+        Cause { reason: Reason::Mismatch, at: pmd_tap::Nanos(2_500_000_000), flow: Some(flow), detail };
+    let mut snapshot = sample();
+    let (held, longest) = (Duration::from_millis(150), Duration::from_millis(40));
+    snapshot.pairs[0].flows.held.push(HeldFlow { flow, held, longest, frames: 2 });
+    snapshot.pairs[0].flows.differing.push(DifferingFlow { flow, mismatches: 4, timeouts: 1, last });
+    let status = status_json(&snapshot);
+    let flows = &status["pairs"][0]["flows"];
+    assert_eq!(flows["by_held_time"][0]["flow"], "tcp 10.0.0.1:80 > 10.0.0.2:9");
+    assert_eq!(flows["by_held_time"][0]["held_seconds"], 0.15);
+    let differing = &flows["by_mismatches"][0];
+    assert_eq!((&differing["mismatches"], &differing["timeouts"]), (&4.into(), &1.into()));
+    assert_eq!(differing["last"]["detail"]["kind"], "payload");
+    assert_eq!(differing["last"]["detail"]["offset"], 7);
+    assert_eq!(differing["last"]["uptime_seconds"], 2.5);
+    assert_eq!(status["cores"][0]["busy_share"], 0.5);
+    assert_eq!(status["rings"][0]["fill"], 3.0 / 64.0);
+    assert_eq!(status["pools"][0]["fill"], 0.1);
+}
+
 fn server(source: Source) -> MetricsServer {
     MetricsServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), source).expect("a free port")
 }

@@ -5,6 +5,7 @@
 //! idle --Committed (one message for both)--> marking, committed ------------------------^
 //! ```
 
+mod flows;
 mod links;
 mod log;
 mod modes;
@@ -24,6 +25,8 @@ use crate::metrics::{Checkpoints, Requested};
 use crate::modes::{Conduct, ModeSettings, Modes};
 use crate::verdict::{Cause, Detail, Reason};
 use crate::wiring::checkpoint_deadline;
+use flows::FlowBook;
+pub(super) use flows::{Differing, Held};
 use log::{LogBudget, Of};
 pub(super) use modes::{ModeCounters, Orders, Silence};
 
@@ -43,6 +46,8 @@ pub(super) struct ControlCounters {
     pub(super) backend: Option<BackendLink>,
     pub(super) connections_refused: u64,
     pub(super) modes: ModeCounters,
+    /// Single flows.
+    pub(super) flows: FlowBook,
     /// Rounds of the thread: it is alive while they grow.
     pub(super) beats: u64,
 }
@@ -174,6 +179,7 @@ impl Control {
         self.poll_phase(now);
         self.poll_deadline(now);
         self.poll_silence(now);
+        self.look_at_flows(now);
     }
 
     fn counters(&self) -> std::sync::MutexGuard<'_, ControlCounters> {
@@ -200,7 +206,9 @@ impl Control {
     }
 
     fn count_cause(&self, cause: &Cause) {
-        self.counters().connections_refused += u64::from(cause.reason == Reason::TableFull);
+        let mut counters = self.counters();
+        counters.connections_refused += u64::from(cause.reason == Reason::TableFull);
+        counters.flows.note_cause(cause);
     }
 
     fn absorb(&self, reason: Reason) {

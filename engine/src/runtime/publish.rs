@@ -3,11 +3,13 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use pmd_tap::Nanos;
 
 use super::core::Core;
 use super::rings::Rings;
 use crate::metrics::ReleaseLatency;
+use crate::shard::{Survey, WAITING_FLOWS, Waiting};
 use crate::stats::Counters;
 
 /// How often a core copies its counters out, and its latencies.
@@ -19,6 +21,8 @@ const PUBLISH_LATENCY: Duration = Duration::from_millis(250);
 pub(super) struct Published {
     pub(super) counters: Counters,
     pub(super) latency: ReleaseLatency,
+    /// Flows that waited longest when the core looked last.
+    pub(super) waiting: ArrayVec<Waiting, WAITING_FLOWS>,
 }
 
 /// When a core copies out what it counted.
@@ -26,6 +30,7 @@ pub(super) struct Published {
 pub(super) struct Publisher {
     counters_due: Nanos,
     latency_due: Nanos,
+    survey: Survey,
 }
 
 impl Publisher {
@@ -35,12 +40,21 @@ impl Publisher {
         }
         self.counters_due = now + PUBLISH;
         core.refresh_counters(rings);
+        self.look(core);
         // A scrape that is copying just now keeps what it has; the next turn brings the rest.
         let Ok(mut published) = core.published.try_lock() else { return };
         published.counters.clone_from(&core.counters);
+        published.waiting.clone_from(self.survey.waiting());
         if now >= self.latency_due {
             self.latency_due = now + PUBLISH_LATENCY;
             add_latency(&mut published.latency, &mut core.latency);
+        }
+    }
+
+    /// Looks for the flows that wait longest.
+    fn look(&mut self, core: &mut Core) {
+        if let Some(seat) = &mut core.seat {
+            seat.shard.survey(&mut self.survey);
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::control::{ControlCounters, ModeCounters, reason_cell};
+use super::control::{ControlCounters, Differing, Held, ModeCounters, reason_cell};
 use super::diverged::DivergedCounts;
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortRole, Shared};
 use crate::fragments::FragmentCounts;
 use crate::metrics::{
-    ClassFrames, CoreSnapshot, Dropped, Link, LinkState, ModesSnapshot, PairSnapshot, PoolSnapshot, Released,
-    Reloads, RingSnapshot, RulesSnapshot, SideSnapshot, Snapshot, Verdicts,
+    ClassFrames, CoreSnapshot, DifferingFlow, Dropped, FlowsSnapshot, HeldFlow, Link, LinkState,
+    ModesSnapshot, PairSnapshot, PoolSnapshot, Released, Reloads, RingSnapshot, RulesSnapshot, SideSnapshot,
+    Snapshot, Verdicts,
 };
 use crate::side::Side;
 use crate::stats::{ByRule, Counters};
@@ -49,6 +50,7 @@ impl Scrape {
             links: links(&control),
             checkpoints: control.checkpoints,
             modes: modes(control.modes),
+            flows: flows(&control.flows.held, &control.flows.differing),
             diverged: self.diverged.as_ref().map(|counts| counts.snapshot()).unwrap_or_default(),
             ..PairSnapshot::default()
         };
@@ -129,6 +131,31 @@ impl Scrape {
             }
         }
     }
+}
+
+/// Flows that a page shows of each kind.
+const SHOWN_FLOWS: usize = 16;
+
+fn flows(held: &[Held], differing: &[Differing]) -> FlowsSnapshot {
+    let of_held = |known: &Held| {
+        let Held { flow, time, longest, frames, .. } = *known;
+        HeldFlow { flow, held: time, longest, frames }
+    };
+    let of_differing = |known: &Differing| {
+        let Differing { flow, mismatches, timeouts, last } = *known;
+        DifferingFlow { flow, mismatches, timeouts, last }
+    };
+    let mut shown = FlowsSnapshot {
+        held: held.iter().map(of_held).collect(),
+        differing: differing.iter().map(of_differing).collect(),
+    };
+    shown.held.sort_by_key(|known| std::cmp::Reverse((known.held, known.longest)));
+    shown
+        .differing
+        .sort_by_key(|known| std::cmp::Reverse((known.mismatches + known.timeouts, known.last.at)));
+    shown.held.truncate(SHOWN_FLOWS);
+    shown.differing.truncate(SHOWN_FLOWS);
+    shown
 }
 
 fn modes(counters: ModeCounters) -> ModesSnapshot {

@@ -13,6 +13,7 @@ use crate::metrics::LinkState;
 use crate::modes::{Conduct, History, ModeSettings, Next};
 use crate::runtime::publish::Published;
 use crate::runtime::shared::PortRole;
+use crate::shard::Waiting;
 use crate::side::Side;
 use crate::verdict::{Cause, Detail, Reason};
 
@@ -50,6 +51,13 @@ impl Silence {
     /// `cores` publish what they count.
     pub(in crate::runtime) fn new(cores: Vec<Arc<Mutex<Published>>>) -> Self {
         Self { cores, frames: 0, since: Nanos::ZERO, due: Nanos::ZERO }
+    }
+
+    /// The flows whose frames the cores saw waiting.
+    pub(super) fn each_waiting(&self, mut see: impl FnMut(&Waiting)) {
+        for core in &self.cores {
+            core.lock().unwrap_or_else(PoisonError::into_inner).waiting.iter().for_each(&mut see);
+        }
     }
 
     /// Begins anew.
