@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod conversation;
+pub mod dashboards;
 pub mod document;
 pub mod frame;
 pub mod fuzzing;
@@ -12,6 +13,7 @@ pub mod netns;
 pub mod pair;
 pub mod peer;
 pub mod process;
+pub mod prometheus;
 pub mod qemu_link;
 pub mod recording;
 pub mod replayed;

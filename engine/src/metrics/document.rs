@@ -18,6 +18,8 @@ What `/metrics` shows, made from the code by `COLO_WRITE=1 cargo test -p colo-en
 All label values in this table are there from the start, with 0. `pair`, `core`, `ring`, `pool`, `rule` and `port` are named
 by the installation. No metric has a label for a connection: single flows are at `/status` and in `colo top`. A scrape adds up
 what the cores have copied out; the data plane does nothing for it.
+
+Alerts over these metrics: [RUNBOOK.md](RUNBOOK.md). Dashboards: [grafana](../grafana/README.md).
 ";
 
 /// One metric as the document has it.

@@ -92,7 +92,7 @@ impl Cache {
 }
 
 /// Cargo's target directory: the one this test or command was built in.
-fn target_directory() -> Result<PathBuf> {
+pub(crate) fn target_directory() -> Result<PathBuf> {
     let test = std::env::current_exe().context("the path of this test's own binary")?;
     let target = profile_directory(&test).and_then(Path::parent);
     Ok(target.ok_or_else(|| anyhow!("{} lies in no target directory", test.display()))?.to_owned())
@@ -205,7 +205,7 @@ fn unpack_kernel(folder: &Path, package: &str) -> Result<()> {
 }
 
 /// Stdout of a command that ends by itself in time.
-pub(super) fn run(folder: &Path, program: &str, arguments: &[&str]) -> Result<String> {
+pub(crate) fn run(folder: &Path, program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new("timeout")
         .arg(COMMAND_LIMIT)
         .arg(program)
