@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod ctl;
 pub mod demo;
 pub mod digests;
 pub mod diverged;

@@ -21,7 +21,7 @@ use crate::config::{PairSettings, Purpose, Settings, Sources};
   colo compare --primary-in tcp:127.0.0.1:9001 --secondary-in tcp:0.0.0.0:9004,listen --out tcp:127.0.0.1:9005 \\
       --checkpoint qmp:unix:/run/colo/primary.qmp,secondary=unix:/run/colo/secondary.qmp
   colo compare --config colo.toml --mode hybrid --set on_secondary_loss=pass --failover primary
-  colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy
+  colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy --ctl /run/colo/ctl.sock
   colo compare --config colo.toml --set compare_timeout=200 --set max_queue_size=4096")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -57,6 +57,9 @@ pub(super) struct Args {
     /// Where /metrics, /healthz, /readyz and /status are served [default: 127.0.0.1:9420]
     #[arg(long, value_name = "ADDR:PORT|off")]
     metrics: Option<String>,
+    /// Where `colo ctl` is listened to [default: off]
+    #[arg(long, value_name = "PATH|off")]
+    ctl: Option<String>,
     #[command(flatten)]
     settings: SettingArgs,
     #[command(flatten)]
@@ -93,6 +96,7 @@ impl Args {
             .flag("compare_timeout", self.compare_timeout.as_ref())
             .flag("diverged", self.diverged.as_ref())
             .flag("metrics", self.metrics.as_ref())
+            .flag("ctl", self.ctl.as_ref())
             .flag("log", self.log.log.as_ref());
         let (settings, pairs) = (sources.load()?, sources.load_pairs()?);
         Ok(CompareOptions { settings, pairs, format: Format::from_flag(&self.json), sources })
@@ -101,6 +105,6 @@ impl Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = args.options()?;
-    logging::start(&options.settings.log)?;
-    live::compare(&options)
+    let log = logging::start(&options.settings.log)?;
+    live::compare(&options, &log)
 }

@@ -9,12 +9,15 @@ use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::desk::Desk;
 use super::ending::CaptureEnd;
+use super::logging::LogControl;
 use super::reload::{Reloader, warn_of_masks};
 use super::service::Service;
 use super::{CompareOptions, Format, UsageError, print, print_json};
 use crate::checkpoint::{Backend, ExecBackend, NoBackend, NotifyBackend, QmpBackend};
 use crate::config::{CheckpointBackend, CommitAfter, PairSettings, PortAddress, Ports, Settings};
+use crate::ctl::{CtlServer, Order};
 use crate::metrics::{MetricsServer, Snapshot, Source};
 use crate::runtime::{Engine, EngineError, EnginePair, EnginePorts};
 use crate::summary::Summary;
@@ -23,7 +26,7 @@ use crate::summary::Summary;
 const SIGNAL_TICK: Duration = Duration::from_millis(50);
 
 /// Runs `colo compare` until a signal ends it, or both inputs are captures and over.
-pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
+pub(super) fn compare(options: &CompareOptions, log: &LogControl) -> anyhow::Result<ExitCode> {
     // Before anything is opened, so that no signal finds the default action.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
     let pairs =
@@ -33,25 +36,28 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
         error => error.into(),
     })?;
     let metrics = serve_metrics(&options.settings, engine.source())?;
+    let ctl = options.settings.ctl.as_deref().map(CtlServer::start).transpose();
+    let ctl = ctl.map_err(|error| UsageError(error.to_string()))?;
     tell_beginning(options, &engine);
     let mut service = Service::from_environment();
     service.ready();
     let mut ends: Vec<_> = options.pairs.iter().map(|pair| CaptureEnd::new(&pair.settings)).collect();
     let (mut failed, mut lost) = (false, false);
     let mut reload = Reloader::new(options);
-    while !is_told_to_end(&mut signals, || reload.run(&engine)) {
+    // A mistake in the file was logged.
+    while !is_told_to_end(&mut signals, || drop(reload.run(&engine, "SIGHUP"))) {
         failed = engine.has_failed();
         lost = engine.has_lost_primary();
         if failed || lost || (engine.inputs_are_over() && have_come(&mut ends, engine.snapshot())) {
             break;
         }
         service.watch(Instant::now(), || engine.beats());
-        std::thread::sleep(SIGNAL_TICK);
+        heed_orders(ctl.as_ref(), &mut Desk { engine: &engine, log, reload: &mut reload });
     }
     service.stopping();
     tracing::info!("ending: what has left goes out, nothing new comes in");
     let summaries = Summary::of_each(engine.stop());
-    drop(metrics);
+    drop((metrics, ctl));
     match options.format {
         Format::Text => print(&text(&summaries))?,
         Format::Json => print_json(&json(&summaries))?,
@@ -65,6 +71,21 @@ pub(super) fn compare(options: &CompareOptions) -> anyhow::Result<ExitCode> {
         "the primary is lost, and on_primary_loss = \"exit\": what was held of it never left"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Carries out what is ordered, or waits a while.
+fn heed_orders(ctl: Option<&CtlServer>, desk: &mut Desk<'_>) {
+    match ctl.map(|ctl| ctl.next(SIGNAL_TICK)) {
+        None => std::thread::sleep(SIGNAL_TICK),
+        Some(None) => {}
+        Some(Some(pending)) => {
+            let order = pending.order.clone();
+            if order != Order::Status {
+                tracing::info!("colo ctl: {order:?}");
+            }
+            pending.answer(desk.carry_out(order));
+        }
+    }
 }
 
 /// Whether nothing can change any more, of any pair.

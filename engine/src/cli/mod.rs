@@ -12,7 +12,9 @@ use crate::config::ConfigError;
 mod check_config;
 mod common;
 mod compare;
+mod ctl;
 mod demo;
+mod desk;
 mod dump_config;
 mod ending;
 mod explain;
@@ -55,6 +57,7 @@ enum Command {
     Compare(compare::Args),
     Replay(replay::Args),
     Explain(explain::Args),
+    Ctl(ctl::Args),
     CheckConfig(check_config::Args),
     DumpConfig(dump_config::Args),
     QemuArgs(qemu_args::Args),
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Ctl(args) => ctl::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::DumpConfig(args) => dump_config::run(&args),
         Command::QemuArgs(args) => qemu_args::run(&args),

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and its rules, class policies, modes and pace of checkpoints are put in force
+//! SIGHUP and `colo ctl reload`: the configuration is read again, and its rules, class policies, modes and pace of checkpoints are put in force
 //! without a pause. What else has changed needs a restart, and is said so.
 
 use super::CompareOptions;
@@ -19,22 +19,28 @@ impl Reloader {
         Self { sources: options.sources.clone(), pairs: options.pairs.clone() }
     }
 
-    /// Reads the configuration again. A mistake in it, of whichever pair, changes nothing.
-    pub(super) fn run(&mut self, engine: &Engine) {
+    /// Reads the configuration again, for whoever asked. A mistake in it, of whichever pair, changes nothing.
+    pub(super) fn run(&mut self, engine: &Engine, who: &str) -> Result<(), String> {
         let loaded = match self.read() {
             Ok(loaded) => loaded,
             Err(why) => {
                 engine.pairs().iter().for_each(|pair| pair.count_reload(Reload::Refused));
-                tracing::error!("SIGHUP: nothing is changed: {why}");
-                return;
+                tracing::error!("{who}: nothing is changed: {why}");
+                return Err(format!("nothing is changed: {why}"));
             }
         };
         let several = self.pairs.len() > 1;
         for ((own, pair), loaded) in self.pairs.iter_mut().zip(engine.pairs()).zip(loaded) {
             let span = tracing::error_span!("pair", pair = %own.name);
             let span = if several { span } else { tracing::Span::none() };
-            span.in_scope(|| adopt(&mut own.settings, loaded.settings, pair));
+            span.in_scope(|| adopt(&mut own.settings, loaded.settings, pair, who));
         }
+        Ok(())
+    }
+
+    /// What is in force, pair by pair.
+    pub(super) fn pairs(&mut self) -> &mut [PairSettings] {
+        &mut self.pairs
     }
 
     /// What is to be in force, for the same pairs.
@@ -53,10 +59,10 @@ impl Reloader {
 }
 
 /// Puts in force what can be changed while it runs, and says what cannot.
-fn adopt(settings: &mut Settings, loaded: Settings, pair: &Pair) {
+fn adopt(settings: &mut Settings, loaded: Settings, pair: &Pair, who: &str) {
     let changed = Sources::changed_keys(settings, &loaded);
     if !changed.is_empty() {
-        tracing::warn!("SIGHUP: restart to change {}", changed.join(", "));
+        tracing::warn!("{who}: restart to change {}", changed.join(", "));
     }
     settings.policy.rules = loaded.policy.rules;
     settings.policy.classes = loaded.policy.classes;
@@ -69,7 +75,7 @@ fn adopt(settings: &mut Settings, loaded: Settings, pair: &Pair) {
     pair.replace_rules(rule_set(settings));
     pair.order(settings);
     pair.count_reload(Reload::Done);
-    tracing::info!("SIGHUP: rules in force: {}", settings.policy.rules.len());
+    tracing::info!("{who}: rules in force: {}", settings.policy.rules.len());
     warn_of_masks(settings);
 }
 

@@ -13,10 +13,11 @@ use tracing_subscriber::EnvFilter;
 use super::address::{AddressError, PORT_SYNTAX, PortAddress, SOCKET_SYNTAX, SocketAddress};
 use super::classes::POLICY_KEYS;
 use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
-use super::mode_keys::MODE_KEYS;
+use super::mode_keys::{MODE_KEYS, MODES};
 use super::settings::{CheckpointBackend, CommitAfter, MemoryMode, PollMode, RunMode, Settings, queue_size};
 use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis, number};
 use crate::compare::{AckPolicy, SecondarySequence};
+use crate::modes::Mode;
 
 /// One row of the table.
 pub(super) struct Key {
@@ -74,7 +75,7 @@ const MANY: RangeInclusive<u64> = 64..=4_194_304;
 const DIVERGED_BYTES: RangeInclusive<u64> = 1_048_576..=1 << 40;
 
 /// Every key, in the order `dump-config` prints them.
-pub(super) static KEYS: [Key; 35] = [
+pub(super) static KEYS: [Key; 36] = [
     Key {
         name: "primary_in",
         meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
@@ -326,10 +327,17 @@ pub(super) static KEYS: [Key; 35] = [
         show: |s| s.metrics.map_or_else(|| Shown::text("off"), Shown::text),
     },
     Key {
+        name: "ctl",
+        meaning: "path of the socket for colo ctl, or \"off\"; only its owner may open it",
+        example: "\"/run/colo/ctl.sock\"",
+        set: |s, v| file(v).map(|path| s.ctl = path),
+        show: |s| s.ctl.as_ref().map_or_else(|| Shown::text("off"), |path| Shown::text(path.display())),
+    },
+    Key {
         name: "log",
         meaning: "error, warn, info, debug, trace or off; per module as in \"info,colo_engine::checkpoint=debug\"",
         example: "\"info\"",
-        set: |s, v| log_filter(v).map(|filter| s.log = filter),
+        set: |s, v| log_words(v).map(|filter| s.log = filter),
         show: |s| Shown::text(&s.log),
     },
     NOTIFY_DEV,
@@ -427,7 +435,18 @@ fn metrics(value: &Value) -> Result<Option<SocketAddr>, Expected> {
     numeric.parse().map(Some).map_err(|_| "a numeric address with a port, or \"off\"".to_owned())
 }
 
-fn log_filter(value: &Value) -> Result<String, Expected> {
+/// A filter of log lines, as `log` takes it.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let text = log_words(&Value::Word(text.to_owned())).map_err(|wanted| format!("it must be {wanted}"))?;
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
+/// A mode, as `mode` takes it.
+pub fn mode_from_word(word: &str) -> Result<Mode, String> {
+    choice(&Value::Word(word.to_owned()), &MODES).map_err(|wanted| format!("the mode must be {wanted}"))
+}
+
+fn log_words(value: &Value) -> Result<String, Expected> {
     let expected =
         || "error, warn, info, debug, trace or off, or MODULE=LEVEL with commas between".to_owned();
     let text = value.as_text().ok_or_else(expected)?;

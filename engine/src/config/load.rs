@@ -123,12 +123,12 @@ pub(super) struct Loaded {
 
 /// A file that was read.
 pub(super) struct File<'a> {
-    path: &'a Path,
-    text: &'a str,
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
 }
 
 impl<'a> File<'a> {
-    fn parse(&self) -> Result<toml::Spanned<DeTable<'a>>, ConfigError> {
+    pub(super) fn parse(&self) -> Result<toml::Spanned<DeTable<'a>>, ConfigError> {
         DeTable::parse(self.text).map_err(|error| {
             let (line, column) = position(self.text, error.span().map_or(0, |span| span.start));
             let reason = error.message().lines().collect::<Vec<_>>().join(", ");

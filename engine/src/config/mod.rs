@@ -24,8 +24,10 @@ pub use address::{AddressError, PortAddress, QmpAddresses, Rebuild, SocketAddres
 pub use dump::dump_json;
 pub use error::{ConfigError, Place, Subject};
 pub use header_fields::{HeaderFields, SynOptionsPolicy, WindowPolicy};
+pub use keys::{log_filter, mode_from_word};
 pub use load::Sources;
 pub use pairs::{DEFAULT_PAIR, MAX_PAIRS, PairSettings};
+pub use rules::{rule_from_text, rules_json};
 pub use settings::{
     CheckpointBackend, CheckpointSettings, CommitAfter, Failover, LimitSettings, LossSettings, MemoryMode,
     OnPrimaryLoss, OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig,

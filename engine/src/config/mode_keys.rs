@@ -10,7 +10,7 @@ use super::value::{Expected, Shown, Value, boolean, choice, millis, number};
 use crate::modes::{Mode, PolicyKind};
 
 const HOUR_MS: u64 = 3_600_000;
-const MODES: [(&str, Mode); 4] = [
+pub(super) const MODES: [(&str, Mode); 4] = [
     (Mode::Colo.label(), Mode::Colo),
     (Mode::Passive.label(), Mode::Passive),
     (Mode::Hybrid.label(), Mode::Hybrid),

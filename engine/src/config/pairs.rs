@@ -19,7 +19,7 @@ pub const MAX_PAIRS: usize = 64;
 const NAME_BYTES: usize = 32;
 
 /// Keys of the whole engine. All others are a pair's.
-const ENGINE_KEYS: [&str; 7] = ["workers", "cores", "run_mode", "poll", "memory", "metrics", "log"];
+const ENGINE_KEYS: [&str; 8] = ["workers", "cores", "run_mode", "poll", "memory", "metrics", "ctl", "log"];
 /// Keys that are a pair's alone: what stands outside of pairs would be all pairs'.
 const PORT_KEYS: [&str; 3] = ["primary_in", "secondary_in", "outdev"];
 

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::classes::ACTIONS;
 use super::error::{ConfigError, Place};
-use super::load::line_of;
+use super::load::{File, line_of};
 use super::value::{Expected, Value, choice, number};
 use crate::compare::{Field, IgnoredFields};
 use crate::policy::{MAX_RULES, PayloadMask, Rule};
@@ -156,6 +156,28 @@ pub(super) fn read(
         _ => Err(ConfigError::NoRules { place: place.clone() }),
     };
     tables.iter().map(one).collect()
+}
+
+/// One rule from its keys as in a `[[rule]]`, with commas between, for an engine that allows masks or does not.
+pub fn rule_from_text(text: &str, allow_unsafe_masks: bool) -> Result<Rule, ConfigError> {
+    let path = Path::new("rule");
+    let text = format!("rule = [{{ {text} }}]");
+    let table = File { path, text: &text }.parse()?;
+    let place = Place::File(path.to_owned(), 1);
+    let rules = table.get_ref().iter().filter(|(key, _)| key.get_ref().as_ref() == "rule");
+    let rules = rules.map(|(_, value)| read(path, &text, &place, value.get_ref())).next();
+    let mut rules = rules.unwrap_or_else(|| Err(ConfigError::NoRules { place: place.clone() }))?;
+    let only = rules.pop().filter(|_| rules.is_empty());
+    let rule = only.ok_or(ConfigError::NoRules { place: place.clone() })?;
+    if !rule.mask.is_empty() && !allow_unsafe_masks {
+        return Err(ConfigError::UnsafeMask { place, rule: 1 });
+    }
+    Ok(rule)
+}
+
+/// Rules as JSON: a list of objects of texts, values as in TOML.
+pub fn rules_json(rules: &[Rule]) -> serde_json::Value {
+    to_json(rules)
 }
 
 fn read_one(path: &Path, text: &str, fields: &DeTable<'_>) -> Result<Rule, ConfigError> {

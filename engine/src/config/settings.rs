@@ -4,6 +4,7 @@
 //! modules for that. The small structs are what the cores get: each takes only the part it needs.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{PortAddress, QmpAddresses, SocketAddress};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub diverged: DivergedSettings,
     /// Where the metrics server listens; `None` when it is off.
     pub metrics: Option<SocketAddr>,
+    /// Where `colo ctl` is listened to; `None` when it is off.
+    pub ctl: Option<PathBuf>,
     /// Filter of log lines in the syntax of `tracing-subscriber`, e.g. `info` or `info,colo_engine::shard=debug`.
     pub log: String,
 }
@@ -297,6 +300,7 @@ impl Settings {
             },
             diverged: DivergedSettings::default(),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
+            ctl: None,
             log: log.to_owned(),
         }
     }

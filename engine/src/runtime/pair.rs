@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::flow::FlowHasher;
 use crate::policy::RuleSet;
 use crate::side::Side;
+use crate::verdict::{Cause, Detail, Reason};
 use crate::wiring::{lifecycle_settings, rule_set};
 
 /// Frames that are on their way, not held: rings, bursts, the output's hands.
@@ -141,6 +142,13 @@ impl Pair {
     /// once, comparing with the next commit.
     pub fn order(&self, settings: &Settings) {
         self.shared.order(orders(settings));
+    }
+
+    /// Asks for a checkpoint, for the operator.
+    pub fn checkpoint(&self) {
+        let cause =
+            Cause { reason: Reason::Operator, at: self.shared.clock.now(), flow: None, detail: Detail::None };
+        self.shared.ask(self.shared.committed(), cause);
     }
 
     /// Counts a reading of the configuration.
