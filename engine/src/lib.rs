@@ -33,6 +33,7 @@ pub mod stats;
 pub mod summary;
 pub mod table;
 pub mod timer;
+pub mod top;
 pub mod tx;
 pub mod verdict;
 pub mod virtual_time;

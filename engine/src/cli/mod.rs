@@ -28,6 +28,7 @@ mod service;
 mod show;
 #[cfg(test)]
 mod tests;
+mod top;
 
 pub use compare::CompareOptions;
 pub use demo::DemoOptions;
@@ -58,6 +59,7 @@ enum Command {
     Replay(replay::Args),
     Explain(explain::Args),
     Ctl(ctl::Args),
+    Top(top::Args),
     CheckConfig(check_config::Args),
     DumpConfig(dump_config::Args),
     QemuArgs(qemu_args::Args),
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Ctl(args) => ctl::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::DumpConfig(args) => dump_config::run(&args),
         Command::QemuArgs(args) => qemu_args::run(&args),

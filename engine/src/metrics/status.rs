@@ -52,6 +52,13 @@ pub fn percentiles_json(recorded: &Histogram<u64>) -> Value {
     })
 }
 
+/// The same with the mean, of which readers make means over intervals.
+fn latency_json(recorded: &Histogram<u64>) -> Value {
+    let mut told = percentiles_json(recorded);
+    told["mean"] = json!(recorded.mean());
+    told
+}
+
 fn pair(pair: &PairSnapshot) -> Value {
     let checkpoints = &pair.checkpoints;
     let links = pair.links.iter().map(|link| {
@@ -88,7 +95,7 @@ fn pair(pair: &PairSnapshot) -> Value {
             "duration_ns": percentiles_json(&checkpoints.duration_ns),
             "last_commit_unix_seconds": checkpoints.last_commit_unix.map(|time| time.as_secs_f64()),
         },
-        "release_latency_ns": object(latency.map(|(why, recorded)| (why, percentiles_json(recorded))).into_iter()),
+        "release_latency_ns": object(latency.map(|(why, recorded)| (why, latency_json(recorded))).into_iter()),
         "rules": {
             "count": pair.rules.count,
             "unsafe": !pair.rules.masked.is_empty(),
