@@ -174,6 +174,11 @@ impl Input {
         self.bad_checksums
     }
 
+    /// Frames that the kernel dropped in front of the port.
+    pub fn lost(&self) -> u64 {
+        self.port.losses().received
+    }
+
     /// Whose frames come in here.
     pub fn side(&self) -> Side {
         self.side

@@ -3,7 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::fragments::FragmentCounts;
-use crate::metrics::{ClassFrames, Dropped, ReleaseLatency, Released, Verdicts, VerdictsByProtocol};
+use crate::metrics::{
+    ClassFrames, Dropped, LostFrames, ReleaseLatency, Released, Verdicts, VerdictsByProtocol,
+};
 use crate::policy::MAX_RULES;
 use crate::side::BySide;
 use crate::verdict::{Discard, Release};
@@ -50,6 +52,8 @@ pub struct Counters {
     pub fragments: BySide<FragmentCounts>,
     /// Bursts in the rings to the core's shard.
     pub ring_bursts: BySide<u64>,
+    /// Frames that the core's ports could not carry.
+    pub lost: LostFrames,
     /// Times that a bound stopped the reading of an input.
     pub reading_stops: u64,
     /// Frames that the core's shard was given, outside the comparison of IP flows, by class.

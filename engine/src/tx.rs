@@ -184,6 +184,11 @@ impl Output {
         self.sent
     }
 
+    /// Frames of those that whoever carries them refused.
+    pub fn lost(&self) -> u64 {
+        self.port.losses().sent
+    }
+
     /// What to wait on.
     pub fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.port.readiness()

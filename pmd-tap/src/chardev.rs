@@ -291,6 +291,10 @@ impl Port for ChardevPort {
     }
 
     fn caps(&self) -> Caps {
-        Caps { virtio_header: self.framing == Framing::VnetHeader, fixed_virtio_header: VirtioHeader::NONE }
+        Caps {
+            virtio_header: self.framing == Framing::VnetHeader,
+            fixed_virtio_header: VirtioHeader::NONE,
+            mtu: None,
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Burst, Caps, FramePool, LinkEvent, Nanos, Port, RxState};
+use crate::{Burst, Caps, FramePool, LinkEvent, Losses, Nanos, Port, RxState};
 use lane::Lane;
 
 pub use settings::{FaultError, FaultSettings, Rate};
@@ -184,6 +184,10 @@ impl<P: Port> Port for FaultPort<P> {
     fn caps(&self) -> Caps {
         self.inner.caps()
     }
+
+    fn losses(&self) -> Losses {
+        self.inner.losses()
+    }
 }
 
 impl Port for Box<dyn Port> {
@@ -221,5 +225,9 @@ impl Port for Box<dyn Port> {
 
     fn caps(&self) -> Caps {
         self.as_ref().caps()
+    }
+
+    fn losses(&self) -> Losses {
+        self.as_ref().losses()
     }
 }

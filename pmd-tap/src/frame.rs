@@ -12,6 +12,8 @@ pub struct VirtioHeader(u8);
 impl VirtioHeader {
     /// No header.
     pub const NONE: Self = Self(0);
+    /// That of a guest with mergeable receive buffers, as nearly all have.
+    pub const MERGEABLE: Self = Self(12);
 
     /// The header of that many bytes, if it is a legal one.
     pub fn from_len(len: usize) -> Option<Self> {
@@ -110,6 +112,11 @@ impl Frame {
         space.copy_from_slice(bytes);
         self.slot.header_mut().len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         true
+    }
+
+    /// All the room it has, whatever its length: for a port that reads into it.
+    pub(crate) fn space_mut(&mut self) -> &mut [u8] {
+        self.slot.space_mut()
     }
 
     /// Makes it so many bytes long; what is new is stale content. Returns false, leaving the frame alone, if that is more

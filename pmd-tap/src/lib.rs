@@ -4,7 +4,7 @@
 //! start; afterwards nothing is allocated. This crate knows neither which VM a frame came from nor what becomes of
 //! it: that is the engine's business.
 //!
-//! All unsafe code of the project is in `sys.rs`; everywhere else the compiler refuses it.
+//! All unsafe code of the project is in `sys`; everywhere else the compiler refuses it.
 
 #![deny(unsafe_code)]
 
@@ -14,6 +14,8 @@ mod chardev;
 mod clock;
 mod fault;
 mod frame;
+mod interface;
+mod packet;
 mod pool;
 mod port;
 mod prefetch;
@@ -21,16 +23,20 @@ mod replay;
 mod resident;
 #[allow(unsafe_code)]
 mod sys;
+mod tap;
 
 pub use burst::{BURST_FRAMES, Burst};
 pub use chardev::{ChardevPort, ChardevSettings, Endpoint, Framing, LineSocket, MAX_FRAME_BYTES, Role};
 pub use clock::{Clock, Nanos};
 pub use fault::{Fault, FaultCounts, FaultError, FaultPort, FaultSettings, Rate};
 pub use frame::{Frame, VirtioHeader};
+pub use interface::InterfaceName;
+pub use packet::{PacketPort, PacketSettings, Reach, Sharing};
 pub use pool::{FramePool, PoolError, PoolSettings};
-pub use port::{Caps, LinkEvent, Port, PortError, RxState};
+pub use port::{Caps, LinkEvent, Losses, Port, PortError, RxState};
 pub use prefetch::{prefetch, prefetch_all};
 pub use replay::{
     Capture, CaptureError, CaptureWriter, CapturedFrame, CommentedFrame, PcapngWriter, ReplayPort,
 };
 pub use resident::{Pages, make_resident};
+pub use tap::{Lifetime, TapPort, TapSettings};

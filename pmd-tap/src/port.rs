@@ -44,6 +44,18 @@ pub struct Caps {
     pub virtio_header: bool,
     /// The header that every frame carries, when it is always the same one.
     pub fixed_virtio_header: VirtioHeader,
+    /// Longest IP packet that fits into a frame without offloads, bytes, where the other end has such a limit.
+    pub mtu: Option<u32>,
+}
+
+/// Frames that a port could not carry, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Dropped by the kernel before they were read: the engine did not keep up.
+    pub received: u64,
+    /// Taken to be sent, and refused for good by who should carry them: too long, or with a virtio header that makes no
+    /// sense.
+    pub sent: u64,
 }
 
 /// Why a port could not be made. What happens to a link later is a [`LinkEvent`].
@@ -109,4 +121,9 @@ pub trait Port: Send {
 
     /// What it can do.
     fn caps(&self) -> Caps;
+
+    /// Frames that it could not carry, as of a quarter of a second ago at worst.
+    fn losses(&self) -> Losses {
+        Losses::default()
+    }
 }

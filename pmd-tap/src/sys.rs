@@ -1,8 +1,12 @@
-//! The unsafe half of the crate: one mapping cut into slots, raw handles to them, and hints about memory.
+//! The unsafe half of the crate: one mapping cut into slots, raw handles to them, and hints about memory. What is asked of
+//! network interfaces is in the files beside it.
 //!
 //! Nothing here decides anything. [`Slots`] owns the memory. A slot has exactly one handle at any time, and neither
 //! kind of handle is `Clone`: a [`FreeSlot`] while it waits in its pool, a [`RawSlot`] while it is a frame. So
 //! borrowing through the handle is borrowing the slot.
+
+pub(crate) mod interface;
+pub(crate) mod packet;
 
 use std::ops::Range;
 use std::ptr::NonNull;

@@ -8,6 +8,7 @@ pub mod dashboards;
 pub mod document;
 pub mod frame;
 pub mod fuzzing;
+pub mod kernels;
 pub mod metrics;
 pub mod netns;
 pub mod pair;

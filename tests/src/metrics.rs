@@ -69,7 +69,8 @@ impl Scrape {
         format!("{value:.0}").parse().map_err(|_| anyhow!("{name} is {value}, not a count"))
     }
 
-    fn interesting(&self) -> String {
+    /// What matters most of it, for messages.
+    pub fn interesting(&self) -> String {
         let lines = self.samples.iter().filter(|sample| {
             sample.value != 0.0
                 && ["colo_frames", "colo_held", "colo_check", "colo_inv"]

@@ -71,14 +71,23 @@ impl Namespace {
 
     /// Runs `ip` with these arguments, split at spaces, inside.
     pub fn ip(&self, arguments: &str) -> Result<()> {
+        self.iproute2("ip", arguments)
+    }
+
+    /// Runs `tc` in the same way.
+    pub fn tc(&self, arguments: &str) -> Result<()> {
+        self.iproute2("tc", arguments)
+    }
+
+    fn iproute2(&self, command: &str, arguments: &str) -> Result<()> {
         self.inside(|| {
-            let output = Command::new("ip")
+            let output = Command::new(command)
                 .args(arguments.split_whitespace())
                 .output()
-                .context("cannot run `ip` (Debian package iproute2)")?;
+                .with_context(|| format!("cannot run `{command}` (Debian package iproute2)"))?;
             ensure!(
                 output.status.success(),
-                "`ip {arguments}`: {}",
+                "`{command} {arguments}`: {}",
                 String::from_utf8_lossy(&output.stderr).trim()
             );
             Ok(())

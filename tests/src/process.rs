@@ -123,6 +123,11 @@ impl Colo {
         Self::start(args)?.finish(limit)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything on stderr up to now.
     pub fn stderr_so_far(&self) -> String {
         self.stderr.text()

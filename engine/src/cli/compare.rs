@@ -12,7 +12,9 @@ use crate::config::{PairSettings, Purpose, Settings, Sources};
 /// Reads what the primary and the secondary VM send, lets a frame of the primary out as soon as the secondary has sent
 /// the same, and asks for a checkpoint when they differ. Starts whichever side connects first.
 ///
-/// Ports: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] (QEMU socket framing), pcap:FILE.
+/// Ports: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] (QEMU socket framing),
+/// tap:NAME[,queues=N][,persist][,vnet[=10|12]] (a TAP device),
+/// packet:IFACE[,promisc][,queues=N][,fanout=hash|queue][,ring=MIB][,vnet[=10|12]] (a network interface), pcap:FILE.
 ///
 /// Several pairs of VMs in one engine: a [[pair]] each in the file, with a name, ports and whatever else is the pair's own.
 /// Flags are then what pairs have that do not say otherwise.
@@ -21,6 +23,8 @@ use crate::config::{PairSettings, Purpose, Settings, Sources};
   colo compare --primary-in tcp:127.0.0.1:9001 --secondary-in tcp:0.0.0.0:9004,listen --out tcp:127.0.0.1:9005 \\
       --checkpoint qmp:unix:/run/colo/primary.qmp,secondary=unix:/run/colo/secondary.qmp
   colo compare --config colo.toml --mode hybrid --set on_secondary_loss=pass --failover primary
+  colo compare --primary-in tap:pri,vnet --secondary-in tap:sec,vnet --out tap:out,vnet --checkpoint exec:/usr/local/bin/checkpoint
+  colo compare --primary-in packet:veth0,promisc,vnet --secondary-in packet:veth1,promisc,vnet --out packet:eth1,vnet --checkpoint none
   colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy --ctl /run/colo/ctl.sock
   colo compare --config colo.toml --set compare_timeout=200 --set max_queue_size=4096")]
 pub(super) struct Args {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use pmd_tap::{ChardevPort, ChardevSettings, Port, ReplayPort};
+use pmd_tap::ChardevSettings;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -14,12 +14,12 @@ use super::ending::CaptureEnd;
 use super::logging::LogControl;
 use super::reload::{Reloader, warn_of_masks};
 use super::service::Service;
-use super::{CompareOptions, Format, UsageError, print, print_json};
+use super::{CompareOptions, Format, UsageError, ports, print, print_json};
 use crate::checkpoint::{Backend, ExecBackend, NoBackend, NotifyBackend, QmpBackend};
-use crate::config::{CheckpointBackend, CommitAfter, PairSettings, PortAddress, Ports, Settings};
+use crate::config::{CheckpointBackend, CommitAfter, PairSettings, PortAddress, Settings};
 use crate::ctl::{CtlServer, Order};
 use crate::metrics::{MetricsServer, Snapshot, Source};
-use crate::runtime::{Engine, EngineError, EnginePair, EnginePorts};
+use crate::runtime::{Engine, EngineError, EnginePair};
 use crate::summary::Summary;
 
 /// How often the main thread looks for signals.
@@ -100,12 +100,7 @@ fn have_come(ends: &mut [CaptureEnd], snapshot: Snapshot) -> bool {
 /// One pair's ports and back end.
 fn of_pair(pair: &PairSettings, pairs: usize) -> anyhow::Result<EnginePair> {
     let open = || {
-        let ports = EnginePorts {
-            primary: open_input(&pair.ports.primary_in)?,
-            secondary: open_input(&pair.ports.secondary_in)?,
-            out: open_output(&pair.ports.out)?,
-        };
-        check_headers(&ports, &pair.ports)?;
+        let ports = ports::open(&pair.ports)?;
         let (name, settings) = (pair.name.clone(), pair.settings.clone());
         Ok(EnginePair { name, backend: backend(pair)?, settings, ports })
     };
@@ -165,18 +160,6 @@ fn json(summaries: &[Summary]) -> Value {
     }
 }
 
-/// Refuses to let virtio-net headers out where nobody expects them: they would stand in front of every frame.
-fn check_headers(ports: &EnginePorts, addresses: &Ports) -> Result<(), UsageError> {
-    let to_socket = matches!(addresses.out, PortAddress::Chardev(_));
-    if to_socket && ports.primary.caps().virtio_header && !ports.out.caps().virtio_header {
-        return Err(UsageError(format!(
-            "--primary-in {} carries virtio-net headers, but --out {} does not; write ,vnet behind both or neither",
-            addresses.primary_in, addresses.out
-        )));
-    }
-    Ok(())
-}
-
 /// Whether a signal that ends us has come; one that asks for a reload is heeded.
 fn is_told_to_end(signals: &mut Signals, mut reload: impl FnMut()) -> bool {
     signals.pending().any(|signal| {
@@ -224,29 +207,4 @@ pub(super) fn serve_metrics(settings: &Settings, source: Source) -> anyhow::Resu
     let server = MetricsServer::start(address, source).map_err(|error| UsageError(error.to_string()))?;
     tracing::info!("metrics at http://{}/metrics", server.address());
     Ok(Some(server))
-}
-
-fn open_input(address: &PortAddress) -> anyhow::Result<Box<dyn Port>> {
-    match address {
-        PortAddress::Chardev(address) => open_chardev(address),
-        PortAddress::Pcap(path) => {
-            Ok(Box::new(ReplayPort::input(path).map_err(|error| UsageError(error.to_string()))?))
-        }
-    }
-}
-
-fn open_output(address: &PortAddress) -> anyhow::Result<Box<dyn Port>> {
-    match address {
-        PortAddress::Chardev(address) => open_chardev(address),
-        PortAddress::Pcap(path) => {
-            Ok(Box::new(ReplayPort::output(path).map_err(|error| UsageError(error.to_string()))?))
-        }
-    }
-}
-
-/// What a socket port cannot do at its start is a mistake in its address: a path that is taken, a host nobody knows.
-fn open_chardev(address: &str) -> anyhow::Result<Box<dyn Port>> {
-    let usage = |error: pmd_tap::PortError| UsageError(error.to_string());
-    let settings: ChardevSettings = address.parse().map_err(usage)?;
-    Ok(Box::new(ChardevPort::new(&settings).map_err(usage)?))
 }

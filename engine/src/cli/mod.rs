@@ -21,6 +21,7 @@ mod explain;
 mod live;
 mod logging;
 mod output;
+mod ports;
 mod qemu_args;
 mod reload;
 mod replay;

@@ -165,6 +165,10 @@ impl Args {
 fn port(flag: &str, address: &PortAddress) -> Result<ChardevSettings, UsageError> {
     match address {
         PortAddress::Chardev(text) => chardev(text),
+        PortAddress::Tap(_) | PortAddress::Packet(_) => Err(UsageError(format!(
+            "--{flag} is {address}, and QEMU's filters speak over sockets only; give it unix:PATH or tcp:HOST:PORT, or let \
+             QEMU have the device without filters (docs/PORTS.md)"
+        ))),
         PortAddress::Pcap(_) => Err(UsageError(format!(
             "--{flag} is {address}, and QEMU cannot be at the other end of a file; give it unix:PATH or tcp:HOST:PORT"
         ))),

@@ -6,11 +6,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use pmd_tap::{PacketSettings, PortError, TapSettings, VirtioHeader};
+
 /// Longest path of a unix socket that the kernel takes (`sun_path` without its final zero), bytes.
 const UNIX_PATH_BYTES: usize = 107;
 
 /// What a port address looks like, for messages.
-pub(super) const PORT_SYNTAX: &str = "unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE";
+pub(super) const PORT_SYNTAX: &str = "unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet], \
+                                      tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet] or pcap:FILE";
 /// What a control connection's address looks like, for messages.
 pub(super) const SOCKET_SYNTAX: &str = "unix:PATH[,listen] or tcp:HOST:PORT[,listen]";
 
@@ -19,6 +22,10 @@ pub(super) const SOCKET_SYNTAX: &str = "unix:PATH[,listen] or tcp:HOST:PORT[,lis
 pub enum PortAddress {
     /// QEMU socket framing: `unix:PATH[,listen][,vnet]` or `tcp:HOST:PORT[,listen][,vnet]`, checked.
     Chardev(String),
+    /// A TAP device: `tap:NAME[,queues=N][,persist][,vnet[=10|12]]`.
+    Tap(TapSettings),
+    /// A network interface: `packet:IFACE[,promisc][,queues=N][,fanout=hash|queue][,ring=MIB][,vnet[=10|12]]`.
+    Packet(PacketSettings),
     /// A capture file.
     Pcap(PathBuf),
 }
@@ -84,6 +91,14 @@ pub enum AddressError {
         "has \"{0}\" behind rebuild=, which is neither auto, off nor a filter's name and ends the address"
     )]
     Filter(String),
+    /// What the port that it names says of it.
+    #[error("is no such port: {problem}; write {usage}")]
+    Device {
+        /// What is wrong.
+        problem: String,
+        /// What would be right.
+        usage: &'static str,
+    },
     /// contains a zero byte or a line break
     #[error("contains a control character")]
     Control,
@@ -94,15 +109,23 @@ impl PortAddress {
     pub(super) fn endpoint(&self) -> String {
         match self {
             Self::Chardev(text) => endpoint(text),
+            Self::Tap(settings) => format!("tap:{}", settings.name),
+            Self::Packet(settings) => format!("packet:{}", settings.name),
             Self::Pcap(path) => format!("pcap:{}", path.display()),
         }
     }
 
-    /// The same socket, with virtio-net headers announced; a capture file stays as it is.
+    /// The same port, with virtio-net headers announced; a capture file stays as it is.
     pub(super) fn with_virtio_headers(&self) -> Self {
         match self {
             Self::Chardev(text) if text.split(',').skip(1).all(|option| option != "vnet") => {
                 Self::Chardev(format!("{text},vnet"))
+            }
+            Self::Tap(settings) if settings.header.is_empty() => {
+                Self::Tap(TapSettings { header: VirtioHeader::MERGEABLE, ..*settings })
+            }
+            Self::Packet(settings) if settings.header.is_empty() => {
+                Self::Packet(PacketSettings { header: VirtioHeader::MERGEABLE, ..*settings })
             }
             other => other.clone(),
         }
@@ -179,6 +202,12 @@ impl FromStr for PortAddress {
             no_control(file)?;
             return if file.is_empty() { Err(AddressError::NoFile) } else { Ok(Self::Pcap(file.into())) };
         }
+        if text.starts_with("tap:") {
+            return text.parse().map(Self::Tap).map_err(device);
+        }
+        if text.starts_with("packet:") {
+            return text.parse().map(Self::Packet).map_err(device);
+        }
         check_socket(text, PORT_SYNTAX, &["listen", "vnet"])?;
         Ok(Self::Chardev(text.to_owned()))
     }
@@ -197,6 +226,8 @@ impl fmt::Display for PortAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chardev(text) => f.write_str(text),
+            Self::Tap(settings) => settings.fmt(f),
+            Self::Packet(settings) => settings.fmt(f),
             Self::Pcap(path) => write!(f, "pcap:{}", path.display()),
         }
     }
@@ -210,6 +241,14 @@ impl fmt::Display for SocketAddress {
 
 fn endpoint(text: &str) -> String {
     text.split(',').next().unwrap_or_default().to_owned()
+}
+
+/// What a port says of its address.
+fn device(error: PortError) -> AddressError {
+    match error {
+        PortError::Address { problem, usage, .. } => AddressError::Device { problem, usage },
+        PortError::Os { .. } => AddressError::Kind(PORT_SYNTAX),
+    }
 }
 
 fn no_control(text: &str) -> Result<(), AddressError> {

@@ -78,7 +78,8 @@ const DIVERGED_BYTES: RangeInclusive<u64> = 1_048_576..=1 << 40;
 pub(super) static KEYS: [Key; 36] = [
     Key {
         name: "primary_in",
-        meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] or pcap:FILE",
+        meaning: "the primary VM's output: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet], \
+                  tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet] or pcap:FILE",
         example: "\"unix:/run/colo/primary.sock\"",
         set: |s, v| port(v).map(|address| s.ports.primary_in = Some(address)),
         show: |s| Shown::optional(s.ports.primary_in.as_ref()),

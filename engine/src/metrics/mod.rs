@@ -7,6 +7,7 @@
 mod document;
 mod family;
 mod http;
+mod ports;
 mod render;
 mod server;
 mod snapshot;
@@ -14,6 +15,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use ports::LostFrames;
 pub use render::{COMMIT, VERSION, render};
 pub use server::{MetricsError, MetricsServer, Source};
 pub use snapshot::{

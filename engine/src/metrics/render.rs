@@ -63,6 +63,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     families.extend(traffic(&snapshot.pairs));
     families.extend(checkpoints(&snapshot.pairs));
     families.extend(fragments(&snapshot.pairs));
+    families.extend(super::ports::ports(&snapshot.pairs));
     families.extend(latency(&snapshot.pairs));
     families.extend(state(&snapshot.pairs));
     families.extend(policy(&snapshot.pairs));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::ports::LostFrames;
 use crate::checkpoint::LifecycleSettings;
 use crate::flow::FlowKey;
 use crate::fragments::FragmentCounts;
@@ -58,6 +59,8 @@ pub struct PairSnapshot {
     pub window_clamped: u64,
     /// Times that a bound stopped the reading of an input.
     pub reading_stops: u64,
+    /// Frames that its ports could not carry.
+    pub lost: LostFrames,
     /// What was written down of divergences.
     pub diverged: Diverged,
     /// Times that the books did not balance (received = released + held + dropped); must stay 0.

@@ -107,6 +107,7 @@ fn pair(pair: &PairSnapshot) -> Value {
         "peers_refused": pair.peers_refused,
         "window_clamped": pair.window_clamped,
         "reading_stops": pair.reading_stops,
+        "port_lost_frames": object(pair.lost.by_label().into_iter()),
         "diverged": {
             "records": pair.diverged.records,
             "skipped": pair.diverged.skipped,

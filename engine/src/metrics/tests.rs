@@ -140,6 +140,7 @@ fn every_known_label_value_is_there_from_the_start() {
     expect("colo_peers_refused_total", &[]);
     expect("colo_window_clamped_total", &[]);
     expect("colo_reading_stops_total", &[]);
+    expect("colo_port_lost_frames_total", &[("port", &["primary_in", "secondary_in", "out"])]);
     expect("colo_invariant_violations_total", &[]);
     for name in ["records", "skipped", "write_errors"] {
         expect(&format!("colo_diverged_{name}_total"), &[]);

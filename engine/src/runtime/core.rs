@@ -450,6 +450,14 @@ impl Core {
             counters.bad_checksums[side] = input.bad_checksums();
             counters.frames_out[side] = u64::try_from(input.frames_out()).unwrap_or(0);
             counters.fragments[side] = input.fragments();
+            let lost = input.lost();
+            match side {
+                Side::Primary => counters.lost.primary_in = lost,
+                Side::Secondary => counters.lost.secondary_in = lost,
+            }
+        }
+        if let Some(output) = &self.output {
+            counters.lost.out = output.lost();
         }
         let Some(seat) = &self.seat else { return };
         counters.connections = u64::try_from(seat.shard.connections()).unwrap_or(0);

@@ -215,6 +215,7 @@ fn add_counters(pair: &mut PairSnapshot, counters: &Counters) {
     }
     pair.busy += Duration::from_nanos(counters.busy_ns);
     pair.reading_stops += counters.reading_stops;
+    pair.lost.add(counters.lost);
     pair.window_clamped += counters.window_clamped;
     pair.quarantined += counters.quarantined;
     pair.connections += counters.connections;

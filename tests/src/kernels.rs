@@ -1,0 +1,246 @@
+//! Kernel, `colo`, kernel: a server's and a client's network namespace with a third between them, in which the engine
+//! stands on the server's way out.
+//!
+//! What the server sends is doubled by the kernel (`tc mirred`), so that the primary's and the secondary's port get the same
+//! frames, each at its own time. What the engine lets out goes to the client. What the client sends goes straight to the
+//! server, as QEMU's mirror filter would bring it to both guests.
+
+pub mod transfer;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::metrics::Scrape;
+use crate::netns::Namespace;
+use crate::process::{Colo, tail};
+use crate::wait;
+use transfer::{Order, Speed};
+
+/// How long the engine may take to make its devices, and to end.
+const STEP_LIMIT: Duration = Duration::from_secs(30);
+/// Its page of metrics, in a namespace where nobody else is.
+const METRICS: &str = "127.0.0.1:9420";
+/// Frames that a TAP device keeps for its reader: a whole window of TCP.
+const QUEUE_FRAMES: usize = 20_000;
+
+/// Kind of the engine's three ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// TAP devices that the engine makes.
+    Tap,
+    /// TAP devices that are there, of two queues each.
+    TapQueues,
+    /// `AF_PACKET` on veth pairs.
+    Packet,
+    /// The same, with two sockets each that share the frames out.
+    PacketQueues,
+}
+
+/// Whether the kernel leaves work to whoever comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offloads {
+    /// Open checksums, and super-frames of up to 64 KiB: `,vnet`.
+    On,
+    /// Complete frames of one MTU.
+    Off,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Bytes and times at the client and the server.
+    pub speed: Speed,
+    /// Processor time of the engine meanwhile.
+    pub engine_cpu: Duration,
+    /// Bytes of the primary's frames.
+    pub primary_bytes: u64,
+    /// Frames lost at the engine's ports.
+    pub lost: u64,
+    /// The engine's summary.
+    pub summary: Value,
+}
+
+/// The three namespaces and the engine in the middle one.
+pub struct Kernels {
+    client: Namespace,
+    middle: Namespace,
+    server: Namespace,
+    colo: Colo,
+}
+
+impl Kernels {
+    /// The server's address.
+    pub const SERVER: &str = "10.78.0.1";
+    /// The client's address.
+    pub const CLIENT: &str = "10.78.0.2";
+
+    /// Makes them and starts the engine; `more` arguments go to it, split at spaces.
+    pub fn start(kind: Kind, offloads: Offloads, more: &str) -> Result<Self> {
+        let (client, middle, server) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
+        middle.ip("link set lo up")?;
+        for (namespace, end, here, address) in
+            [(&server, "s0", "ms", Self::SERVER), (&client, "c0", "mc", Self::CLIENT)]
+        {
+            middle
+                .ip(&format!("link add {here} type veth peer name {end} netns {}", namespace.holder_pid()))?;
+            namespace.ip(&format!("addr add {address}/24 dev {end}"))?;
+            namespace.ip(&format!("link set {end} addrgenmode none up"))?;
+            middle.ip(&format!("link set {here} addrgenmode none up"))?;
+        }
+        if offloads == Offloads::Off && matches!(kind, Kind::Packet | Kind::PacketQueues) {
+            // A TAP device has the kernel cut super-frames; a packet socket sees them as they are.
+            server.ip("link set s0 gso_max_segs 1")?;
+        }
+        prepare(kind, &middle)?;
+        let colo = middle.inside(|| Colo::start(arguments(kind, offloads, more)))?;
+        let kernels = Self { client, middle, server, colo };
+        wait::until("the engine's page of metrics", STEP_LIMIT, || kernels.scrape()).with_context(|| {
+            format!("the engine did not start; stderr: {}", tail(&kernels.colo.stderr_so_far()))
+        })?;
+        kernels.wire(kind)?;
+        Ok(kernels)
+    }
+
+    /// Where the client lives.
+    pub fn client(&self) -> &Namespace {
+        &self.client
+    }
+
+    /// Where the server lives.
+    pub fn server(&self) -> &Namespace {
+        &self.server
+    }
+
+    /// What the server sends goes to both inputs, what the engine lets out to the client, what the client sends to the server.
+    fn wire(&self, kind: Kind) -> Result<()> {
+        let (primary, secondary) = match kind {
+            Kind::Tap | Kind::TapQueues => ("pri", "sec"),
+            Kind::Packet | Kind::PacketQueues => ("p0", "q0"),
+        };
+        if matches!(kind, Kind::Tap | Kind::TapQueues) {
+            for device in ["pri", "sec", "out"] {
+                self.middle
+                    .ip(&format!("link set {device} addrgenmode none txqueuelen {QUEUE_FRAMES} up"))?;
+            }
+            self.redirect("out", "mirred egress redirect dev mc")?;
+        }
+        self.redirect(
+            "ms",
+            &format!("mirred egress mirror dev {primary} action mirred egress redirect dev {secondary}"),
+        )?;
+        self.redirect("mc", "mirred egress redirect dev ms")
+    }
+
+    fn redirect(&self, from: &str, action: &str) -> Result<()> {
+        self.middle.tc(&format!("qdisc add dev {from} clsact"))?;
+        self.middle
+            .tc(&format!("filter add dev {from} ingress protocol all u32 match u32 0 0 action {action}"))
+    }
+
+    fn scrape(&self) -> Result<Scrape> {
+        self.middle.inside(|| Scrape::get(METRICS.parse()?))
+    }
+
+    /// Processor time of the engine so far.
+    fn engine_cpu(&self) -> Result<Duration> {
+        let mut sum = Duration::ZERO;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.colo.pid()))? {
+            // The first number is the time on a processor, nanoseconds. A kernel without it has zeros.
+            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let nanos = text.split_whitespace().next().context("an empty schedstat")?.parse()?;
+            sum += Duration::from_nanos(nanos);
+        }
+        Ok(sum)
+    }
+
+    /// Transfers by the order, ends the engine, and returns what it all came to.
+    pub fn run(mut self, order: &Order) -> Result<Outcome> {
+        let before = self.engine_cpu()?;
+        let speed = transfer::run(&self.client, &self.server, order);
+        self.colo.check_alive()?;
+        let engine_cpu = self.engine_cpu()?.saturating_sub(before);
+        // Counters are published every 20 ms, losses every 250.
+        std::thread::sleep(Duration::from_millis(400));
+        let scrape = self.scrape()?;
+        let speed = speed.with_context(|| {
+            format!("{}\nstderr: {}", scrape.interesting(), tail(&self.colo.stderr_so_far()))
+        })?;
+        let lost = scrape.sum("colo_port_lost_frames_total", &[])?;
+        let primary_bytes = scrape.sum("colo_bytes_received_total", &["side=\"primary\""])?;
+        let finished = self.colo.terminate(STEP_LIMIT)?;
+        finished.expect_code(0)?;
+        let summary = serde_json::from_str(&finished.stdout).context("the engine's summary")?;
+        Ok(Outcome { speed, engine_cpu, primary_bytes, lost, summary })
+    }
+}
+
+impl Outcome {
+    /// Fails unless both sides were equal from beginning to end, and everything left.
+    pub fn expect_equal(&self) -> Result<()> {
+        let summary = &self.summary;
+        ensure!(self.lost == 0, "{} frames lost at the ports: {summary}", self.lost);
+        for reason in ["mismatch", "timeout", "queue_full", "table_full"] {
+            ensure!(summary["checkpoints"][reason] == 0, "checkpoints for {reason}: {summary}");
+        }
+        ensure!(summary["invariant_violations"] == 0, "the books do not balance: {summary}");
+        ensure!(summary["held"] == 0 && summary["frames"]["primary"] == summary["released"], "{summary}");
+        ensure!(summary["released_by"]["flush"] == 0, "frames left by a flush: {summary}");
+        let matched = summary["released_by"]["matched"].as_u64().unwrap_or(0);
+        ensure!(matched > 0, "nothing was compared: {summary}");
+        Ok(())
+    }
+}
+
+/// Devices that must be there before the engine is.
+fn prepare(kind: Kind, middle: &Namespace) -> Result<()> {
+    match kind {
+        Kind::Tap => Ok(()),
+        Kind::TapQueues => ["pri", "sec", "out"].into_iter().try_for_each(|name| {
+            middle.ip(&format!("tuntap add dev {name} mode tap multi_queue"))?;
+            middle.ip(&format!("link set {name} addrgenmode none up"))
+        }),
+        Kind::Packet | Kind::PacketQueues => ["p", "q"].into_iter().try_for_each(|name| {
+            middle.ip(&format!("link add {name}0 type veth peer name {name}1"))?;
+            middle.ip(&format!("link set {name}0 addrgenmode none up"))?;
+            middle.ip(&format!("link set {name}1 addrgenmode none up"))
+        }),
+    }
+}
+
+/// The engine's command line.
+fn arguments(kind: Kind, offloads: Offloads, more: &str) -> Vec<String> {
+    let vnet = match offloads {
+        Offloads::On => ",vnet",
+        Offloads::Off => "",
+    };
+    let ports = match kind {
+        Kind::Tap => ["tap:pri", "tap:sec", "tap:out"].map(|port| format!("{port}{vnet}")),
+        Kind::TapQueues => ["tap:pri", "tap:sec", "tap:out"].map(|port| format!("{port},queues=2{vnet}")),
+        Kind::Packet => {
+            ["packet:p1", "packet:q1", "packet:mc"].map(|port| format!("{port},promisc,ring=32{vnet}"))
+        }
+        Kind::PacketQueues => ["packet:p1", "packet:q1", "packet:mc"]
+            .map(|port| format!("{port},promisc,queues=2,ring=32{vnet}")),
+    };
+    let [primary, secondary, out] = ports;
+    let fixed = format!(
+        "compare --primary-in {primary} --secondary-in {secondary} --out {out} --checkpoint none --metrics {METRICS} \
+         --json --set compare_timeout=10000 --set max_held_frames=65536 --set max_queue_size=65536 --set \
+         max_gso_frames=2048 {more}"
+    );
+    fixed.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Bits of a second, for tables.
+pub fn gigabits(bytes: u64, time: Duration) -> f64 {
+    let bytes = u32::try_from(bytes >> 10).map_or(f64::MAX, f64::from) * 1024.0;
+    bytes * 8.0 / time.as_secs_f64() / 1e9
+}
+
+/// How long something took.
+pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let start = Instant::now();
+    Ok((work()?, start.elapsed()))
+}
