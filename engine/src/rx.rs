@@ -4,6 +4,7 @@
 //! that shard's ring.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use pmd_tap::{BURST_FRAMES, Burst, Frame, FramePool, Nanos, Port, RxState};
@@ -207,6 +208,11 @@ impl Input {
     /// What to wait on for more.
     pub fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.port.readiness()
+    }
+
+    /// How long its core may sleep, if the port says so.
+    pub fn longest_nap(&self) -> Option<Duration> {
+        self.port.longest_nap()
     }
 
     /// Whether frames wait for room in a ring.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use pmd_tap::{BURST_FRAMES, Burst, Frame, FramePool, Nanos, Port};
@@ -192,6 +193,11 @@ impl Output {
     /// What to wait on.
     pub fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.port.readiness()
+    }
+
+    /// How long its core may sleep, if the port says so.
+    pub fn longest_nap(&self) -> Option<Duration> {
+        self.port.longest_nap()
     }
 
     /// Whether the port has bytes that the other end did not take yet.

@@ -1,6 +1,8 @@
 //! One frame: an owning handle to a slot of a pool.
 
 use crate::Nanos;
+#[cfg(feature = "dpdk")]
+use crate::sys::Home;
 use crate::sys::{RawSlot, SlotHeader};
 
 /// Length of the virtio-net header in front of a frame, as its port announced it.
@@ -55,6 +57,13 @@ impl Frame {
 
     pub(crate) fn into_slot(self) -> RawSlot {
         self.slot
+    }
+
+    /// Whether its memory was lent by `home`.
+    #[cfg(feature = "dpdk")]
+    #[inline(always)]
+    pub(crate) fn is_lent_by(&self, home: &'static Home) -> bool {
+        self.slot.is_lent_by(home)
     }
 
     #[inline(always)]

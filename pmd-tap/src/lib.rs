@@ -4,7 +4,7 @@
 //! start; afterwards nothing is allocated. This crate knows neither which VM a frame came from nor what becomes of
 //! it: that is the engine's business.
 //!
-//! All unsafe code of the project is in `sys`; everywhere else the compiler refuses it.
+//! All unsafe code of the project is in `sys` modules; everywhere else the compiler refuses it.
 
 #![deny(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod burst;
 mod chain;
 mod chardev;
 mod clock;
+mod dpdk;
 mod fault;
 mod frame;
 mod interface;
@@ -28,6 +29,7 @@ mod tap;
 pub use burst::{BURST_FRAMES, Burst};
 pub use chardev::{ChardevPort, ChardevSettings, Endpoint, Framing, LineSocket, MAX_FRAME_BYTES, Role};
 pub use clock::{Clock, Nanos};
+pub use dpdk::{DpdkAddress, DpdkAddressError, open_dpdk, start_dpdk};
 pub use fault::{Fault, FaultCounts, FaultError, FaultPort, FaultSettings, Rate};
 pub use frame::{Frame, VirtioHeader};
 pub use interface::InterfaceName;

@@ -1,6 +1,7 @@
 //! The seam between the engine and whatever carries frames.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::{Burst, FramePool, Nanos, VirtioHeader};
 
@@ -118,6 +119,11 @@ pub trait Port: Send {
 
     /// What to wait on (readable, and writable too while [`flush`](Self::flush) returns false); `None`: poll by time.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How long a core that has it may sleep although it has nothing to wait on; `None`: as long as it likes.
+    fn longest_nap(&self) -> Option<Duration> {
+        None
+    }
 
     /// What it can do.
     fn caps(&self) -> Caps;

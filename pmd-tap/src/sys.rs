@@ -39,12 +39,17 @@ const _: () = assert!(SLOT_HEADER_BYTES == 64, "the header is one cache line");
 
 /// Where the frames of one pool go when they are dropped anywhere. Outlives all of them.
 #[derive(Debug)]
-struct Home {
+pub(crate) struct Home {
     /// Slots given back by `Drop`, from any thread. As long as the pool has slots, so never full.
     returned: ArrayQueue<FreeSlot>,
+    /// What is done with a dropped slot instead, where the memory is not ours but lent.
+    give_back: Option<GiveBack>,
     /// Unmapped with the home.
-    _mapping: Mapping,
+    _mapping: Option<Mapping>,
 }
+
+/// Gives lent memory back, from whatever thread. It is called once for each slot, with the slot's header.
+pub(crate) type GiveBack = unsafe fn(NonNull<SlotHeader>);
 
 /// One anonymous mapping, fixed for life.
 #[derive(Debug)]
@@ -105,7 +110,8 @@ impl Slots {
         let count = capacities.clone().count();
         let mapping = Mapping::new(bytes)?;
         let base = mapping.base;
-        let home = Box::new(Home { returned: ArrayQueue::new(count.max(1)), _mapping: mapping });
+        let returned = ArrayQueue::new(count.max(1));
+        let home = Box::new(Home { returned, give_back: None, _mapping: Some(mapping) });
         let home = NonNull::from(Box::leak(home));
         let mut start = 0;
         let free = capacities
@@ -258,6 +264,64 @@ impl RawSlot {
     }
 }
 
+#[cfg(feature = "dpdk")]
+impl Home {
+    /// A home for slots in memory that is lent, made once and for good.
+    pub(crate) fn of_lent(give_back: GiveBack) -> &'static Self {
+        let returned = ArrayQueue::new(1);
+        Box::leak(Box::new(Self { returned, give_back: Some(give_back), _mapping: None }))
+    }
+}
+
+#[cfg(feature = "dpdk")]
+impl RawSlot {
+    /// Makes a slot of lent memory that has `len` bytes behind the header and room for `capacity`.
+    ///
+    /// # Safety
+    /// `header` is aligned for a [`SlotHeader`], with `capacity` bytes behind it, initialised up to `len` at least, and
+    /// nobody else touches any of that before `home` gets it back.
+    #[inline(always)]
+    pub(crate) unsafe fn lent(
+        header: NonNull<SlotHeader>,
+        home: &'static Home,
+        capacity: u32,
+        len: u32,
+    ) -> Self {
+        // SAFETY: the caller says that the place is good, and ours.
+        unsafe {
+            header.write(SlotHeader {
+                home: NonNull::from(home),
+                capacity,
+                len,
+                virtio_len: 0,
+                class: 0,
+                arrival: Nanos::ZERO,
+                ordinal: 0,
+                next: None,
+                completed: None,
+            });
+        }
+        Self { header }
+    }
+
+    /// Whether it was lent by `home`.
+    #[inline(always)]
+    pub(crate) fn is_lent_by(&self, home: &'static Home) -> bool {
+        self.header().home == NonNull::from(home)
+    }
+
+    /// Gives up the handle of a lent slot; what stood behind it goes home.
+    #[inline(always)]
+    pub(crate) fn into_lent(mut self) -> NonNull<SlotHeader> {
+        if self.header().next.is_some() {
+            self.send_followers_home();
+        }
+        let header = self.header;
+        std::mem::forget(self);
+        header
+    }
+}
+
 impl Drop for RawSlot {
     fn drop(&mut self) {
         if self.header().next.is_some() {
@@ -265,6 +329,10 @@ impl Drop for RawSlot {
         }
         // SAFETY: a home is unmapped only when all its slots are free, and this one is not.
         let home = unsafe { self.header().home.as_ref() };
+        if let Some(give_back) = home.give_back {
+            // SAFETY: this is the slot's only handle, and it is gone after this.
+            return unsafe { give_back(self.header) };
+        }
         // The queue is as long as there are slots, and this is the slot's only handle: there is room.
         let pushed = home.returned.push(FreeSlot { header: self.header });
         debug_assert!(pushed.is_ok(), "a slot came home twice");

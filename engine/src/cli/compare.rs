@@ -14,7 +14,8 @@ use crate::config::{PairSettings, Purpose, Settings, Sources};
 ///
 /// Ports: unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet] (QEMU socket framing),
 /// tap:NAME[,queues=N][,persist][,vnet[=10|12]] (a TAP device),
-/// packet:IFACE[,promisc][,queues=N][,fanout=hash|queue][,ring=MIB][,vnet[=10|12]] (a network interface), pcap:FILE.
+/// packet:IFACE[,promisc][,queues=N][,fanout=hash|queue][,ring=MIB][,vnet[=10|12]] (a network interface),
+/// dpdk:DEVICE[,ARGS] (in a build with the feature dpdk), pcap:FILE.
 ///
 /// Several pairs of VMs in one engine: a [[pair]] each in the file, with a name, ports and whatever else is the pair's own.
 /// Flags are then what pairs have that do not say otherwise.

@@ -29,6 +29,7 @@ const SIGNAL_TICK: Duration = Duration::from_millis(50);
 pub(super) fn compare(options: &CompareOptions, log: &LogControl) -> anyhow::Result<ExitCode> {
     // Before anything is opened, so that no signal finds the default action.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+    ports::start(&options.pairs)?;
     let pairs =
         options.pairs.iter().map(|pair| of_pair(pair, options.pairs.len())).collect::<Result<_, _>>()?;
     let engine = Engine::start_pairs(pairs).map_err(|error| match error {

@@ -1,11 +1,23 @@
 //! Ports opened from their addresses, and whether they go together. What a port cannot do at its start is a mistake in its
 //! address: a path that is taken, a host nobody knows, a right that is missing.
 
-use pmd_tap::{ChardevPort, ChardevSettings, PacketPort, Port, PortError, ReplayPort, TapPort};
+use pmd_tap::{
+    ChardevPort, ChardevSettings, PacketPort, Port, PortError, ReplayPort, TapPort, open_dpdk, start_dpdk,
+};
 
 use super::UsageError;
-use crate::config::{PortAddress, Ports};
+use crate::config::{PairSettings, PortAddress, Ports};
 use crate::runtime::EnginePorts;
+
+/// What ports need before the first is opened: DPDK starts once, with the devices of all pairs.
+pub(super) fn start(pairs: &[PairSettings]) -> Result<(), UsageError> {
+    let ports =
+        pairs.iter().flat_map(|pair| [&pair.ports.primary_in, &pair.ports.secondary_in, &pair.ports.out]);
+    let devices: Vec<_> = ports
+        .filter_map(|port| if let PortAddress::Dpdk(device) = port { Some(device.clone()) } else { None })
+        .collect();
+    start_dpdk(&devices).map_err(sentence)
+}
 
 /// A pair's ports.
 pub(super) fn open(addresses: &Ports) -> Result<EnginePorts, UsageError> {
@@ -42,6 +54,7 @@ fn both_ways(address: &PortAddress) -> Result<Box<dyn Port>, UsageError> {
         }
         PortAddress::Tap(settings) => Box::new(TapPort::new(settings).map_err(sentence)?),
         PortAddress::Packet(settings) => Box::new(PacketPort::new(settings).map_err(sentence)?),
+        PortAddress::Dpdk(device) => open_dpdk(device).map_err(sentence)?,
         PortAddress::Pcap(path) => Box::new(ReplayPort::input(path).map_err(sentence)?),
     })
 }

@@ -165,7 +165,7 @@ impl Args {
 fn port(flag: &str, address: &PortAddress) -> Result<ChardevSettings, UsageError> {
     match address {
         PortAddress::Chardev(text) => chardev(text),
-        PortAddress::Tap(_) | PortAddress::Packet(_) => Err(UsageError(format!(
+        PortAddress::Tap(_) | PortAddress::Packet(_) | PortAddress::Dpdk(_) => Err(UsageError(format!(
             "--{flag} is {address}, and QEMU's filters speak over sockets only; give it unix:PATH or tcp:HOST:PORT, or let \
              QEMU have the device without filters (docs/PORTS.md)"
         ))),

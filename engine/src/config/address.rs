@@ -6,14 +6,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pmd_tap::{PacketSettings, PortError, TapSettings, VirtioHeader};
+use pmd_tap::{DpdkAddress, DpdkAddressError, PacketSettings, PortError, TapSettings, VirtioHeader};
 
 /// Longest path of a unix socket that the kernel takes (`sun_path` without its final zero), bytes.
 const UNIX_PATH_BYTES: usize = 107;
 
 /// What a port address looks like, for messages.
 pub(super) const PORT_SYNTAX: &str = "unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet], \
-                                      tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet] or pcap:FILE";
+                                      tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet], \
+                                      dpdk:DEVICE[,ARGS] or pcap:FILE";
 /// What a control connection's address looks like, for messages.
 pub(super) const SOCKET_SYNTAX: &str = "unix:PATH[,listen] or tcp:HOST:PORT[,listen]";
 
@@ -26,6 +27,8 @@ pub enum PortAddress {
     Tap(TapSettings),
     /// A network interface: `packet:IFACE[,promisc][,queues=N][,fanout=hash|queue][,ring=MIB][,vnet[=10|12]]`.
     Packet(PacketSettings),
+    /// A device of DPDK: `dpdk:net_tap0,iface=x`, `dpdk:0000:af:00.0,queues=2`.
+    Dpdk(DpdkAddress),
     /// A capture file.
     Pcap(PathBuf),
 }
@@ -99,6 +102,9 @@ pub enum AddressError {
         /// What would be right.
         usage: &'static str,
     },
+    /// is no device of DPDK
+    #[error("{0}")]
+    Dpdk(#[from] DpdkAddressError),
     /// contains a zero byte or a line break
     #[error("contains a control character")]
     Control,
@@ -111,6 +117,7 @@ impl PortAddress {
             Self::Chardev(text) => endpoint(text),
             Self::Tap(settings) => format!("tap:{}", settings.name),
             Self::Packet(settings) => format!("packet:{}", settings.name),
+            Self::Dpdk(device) => format!("dpdk:{}", device.device()),
             Self::Pcap(path) => format!("pcap:{}", path.display()),
         }
     }
@@ -208,6 +215,10 @@ impl FromStr for PortAddress {
         if text.starts_with("packet:") {
             return text.parse().map(Self::Packet).map_err(device);
         }
+        if let Some(device) = text.strip_prefix("dpdk:") {
+            no_control(device)?;
+            return Ok(Self::Dpdk(device.parse()?));
+        }
         check_socket(text, PORT_SYNTAX, &["listen", "vnet"])?;
         Ok(Self::Chardev(text.to_owned()))
     }
@@ -228,6 +239,7 @@ impl fmt::Display for PortAddress {
             Self::Chardev(text) => f.write_str(text),
             Self::Tap(settings) => settings.fmt(f),
             Self::Packet(settings) => settings.fmt(f),
+            Self::Dpdk(device) => device.fmt(f),
             Self::Pcap(path) => write!(f, "pcap:{}", path.display()),
         }
     }

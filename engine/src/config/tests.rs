@@ -80,9 +80,9 @@ const BAD_FILES: &[(&str, &str)] = &[
     (
         "primary_in = \"socket:/run/a\"\n",
         "colo.toml:1: primary_in is \"socket:/run/a\", but must be unix:PATH[,listen][,vnet], \
-             tcp:HOST:PORT[,listen][,vnet], tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet] or pcap:FILE (\"socket:/run/a\" has no \
+             tcp:HOST:PORT[,listen][,vnet], tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet], dpdk:DEVICE[,ARGS] or pcap:FILE (\"socket:/run/a\" has no \
              known kind in front; write unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet], \
-             tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet] or pcap:FILE); for example primary_in = \
+             tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet], dpdk:DEVICE[,ARGS] or pcap:FILE); for example primary_in = \
              \"unix:/run/colo/primary.sock\"",
     ),
     (
@@ -159,7 +159,7 @@ fn bad_set_and_flags_get_one_exact_sentence() {
     assert_eq!(
         flag.load().expect_err("a bad port").to_string(),
         "--out is \"tcp:host:99999\", but must be unix:PATH[,listen][,vnet], tcp:HOST:PORT[,listen][,vnet], \
-         tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet] or pcap:FILE (\"tcp:host:99999\" has the port \"99999\", which is not a number from 1 to 65535); for example \
+         tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet], dpdk:DEVICE[,ARGS] or pcap:FILE (\"tcp:host:99999\" has the port \"99999\", which is not a number from 1 to 65535); for example \
          --out unix:/run/colo/out.sock"
     );
 }
@@ -216,7 +216,7 @@ fn qemu_names_are_taken_as_they_are() {
 fn live_traffic_needs_ports_and_somebody_who_takes_checkpoints() {
     let mut sources = Sources::new(Purpose::Compare).flag("primary_in", Some("unix:/p"));
     let missing = "--secondary-in is missing; say --secondary-in unix:PATH[,listen][,vnet], \
-                   tcp:HOST:PORT[,listen][,vnet], tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet] or pcap:FILE, or secondary_in = \"...\" in the file";
+                   tcp:HOST:PORT[,listen][,vnet], tap:NAME[,queues=N][,persist][,vnet], packet:IFACE[,promisc][,vnet], dpdk:DEVICE[,ARGS] or pcap:FILE, or secondary_in = \"...\" in the file";
     assert_eq!(sources.load_pairs().expect_err("no ports").to_string(), missing);
     sources = sources.flag("secondary_in", Some("unix:/s")).flag("outdev", Some("unix:/o"));
     assert_eq!(sources.load_pairs().map(|_| ()), Err(ConfigError::MissingCheckpoint));

@@ -169,6 +169,9 @@ fn sleep(members: &mut [Member<'_>], waker: &Waker) {
         let mut tick = DEFAULT_TICK;
         for Member { core, .. } in members.iter() {
             core.inputs.iter().filter_map(Input::readiness).for_each(|input| sockets.add_input(input));
+            let naps = core.inputs.iter().map(Input::longest_nap);
+            let naps = naps.chain(core.output.as_ref().map(Output::longest_nap)).flatten();
+            tick = naps.fold(tick, Duration::min);
             if let Some(output) = core.output.as_ref()
                 && let Some(socket) = output.readiness()
             {
