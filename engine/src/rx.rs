@@ -4,7 +4,6 @@
 //! that shard's ring.
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use pmd_tap::{BURST_FRAMES, Burst, Frame, FramePool, Nanos, Port, RxState};
@@ -211,7 +210,7 @@ impl Input {
     }
 
     /// How long its core may sleep, if the port says so.
-    pub fn longest_nap(&self) -> Option<Duration> {
+    pub fn longest_nap(&self) -> Option<std::time::Duration> {
         self.port.longest_nap()
     }
 

@@ -3,6 +3,7 @@
 //! process can start DPDK once.
 #![cfg(feature = "dpdk")]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
 
 use std::fs::File;
 use std::path::Path;

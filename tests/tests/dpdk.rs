@@ -1,6 +1,6 @@
-//! `dpdk:` ports from outside, with real ends: the kernel's TCP through net_tap and net_af_packet, captures through
-//! net_pcap, and testpmd as the virtio and memif peer. Wants `colo` built with its feature `dpdk`, root for namespaces, and
-//! the Debian packages dpdk-dev, iproute2 and ethtool. No hugepages.
+//! `dpdk:` ports from outside, with real ends: the kernel's TCP through `net_tap` and `net_af_packet`, captures through
+//! `net_pcap`, and testpmd as the virtio and memif peer. Wants `colo` built with its feature `dpdk`, root for namespaces,
+//! and the Debian packages dpdk-dev, iproute2 and ethtool. No hugepages.
 #![cfg(feature = "dpdk")]
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ use serde_json::Value;
 
 /// How long anything may take that takes a second.
 const STEP: Duration = Duration::from_secs(30);
-/// Bytes of the transfers between kernels; more with COLO_DPDK_MEGABYTES.
+/// Bytes of the transfers between kernels; more with `COLO_DPDK_MEGABYTES`.
 const MEGABYTES: u64 = 64;
 /// Bytes that the client lets the server send ahead.
 const WINDOW: usize = 200_000;
@@ -207,10 +207,11 @@ impl Rig {
     fn wire(&self, from: &str, to: &[&str]) -> Result<()> {
         self.run(&format!("tc qdisc add dev {from} clsact"))?;
         let (last, copies) = to.split_last().context("a wire has two ends")?;
-        let copies: String =
-            copies.iter().map(|to| format!("action mirred egress mirror dev {to} ")).collect();
+        let copies: Vec<_> =
+            copies.iter().map(|to| format!("action mirred egress mirror dev {to}")).collect();
+        let copies = copies.join(" ");
         self.run(&format!(
-            "tc filter add dev {from} ingress protocol all u32 match u32 0 0 {copies}action mirred egress redirect dev {last}"
+            "tc filter add dev {from} ingress protocol all u32 match u32 0 0 {copies} action mirred egress redirect dev {last}"
         ))
     }
 
