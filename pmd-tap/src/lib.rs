@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 mod burst;
+mod capture;
 mod chain;
 mod chardev;
 mod clock;
@@ -27,6 +28,7 @@ mod sys;
 mod tap;
 
 pub use burst::{BURST_FRAMES, Burst};
+pub use capture::{CaptureFile, CapturePort};
 pub use chardev::{ChardevPort, ChardevSettings, Endpoint, Framing, LineSocket, MAX_FRAME_BYTES, Role};
 pub use clock::{Clock, Nanos};
 pub use dpdk::{DpdkAddress, DpdkAddressError, open_dpdk, start_dpdk};

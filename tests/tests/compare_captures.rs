@@ -140,3 +140,40 @@ fn an_empty_capture_is_an_end_too() -> Result<()> {
     assert_eq!(came_out(directory.path())?, 0);
     Ok(())
 }
+
+#[test]
+fn a_capture_has_what_crosses_and_faults_happen_as_asked() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let frames = write_captures(directory.path(), Secondary::Whole)?;
+    let (plain, _) = compare(directory.path(), &[])?;
+    let file = directory.path().join("c.pcapng");
+    let capture = file.to_str().context("a strange path")?;
+    let (twice, _) =
+        compare(directory.path(), &["--capture", capture, "--fault", "secondary:duplicate=1,seed=7"])?;
+    let count = |summary: &Value, side: &str| summary["frames"][side].as_u64().unwrap_or(0);
+    assert_eq!(count(&twice, "secondary"), 2 * count(&plain, "secondary"), "{twice}");
+    assert_eq!(count(&twice, "primary"), count(&plain, "primary"), "{twice}");
+    assert_eq!(came_out(directory.path())?, frames, "{twice}");
+    let crossed = count(&twice, "primary") + count(&twice, "secondary") + u64::try_from(frames)?;
+    let mut captured = 0;
+    let mut reader = Capture::open(&file)?;
+    while reader.next_frame()?.is_some() {
+        captured += 1;
+    }
+    assert_eq!(captured, crossed, "each frame once, where it crossed: {twice}");
+
+    let (lossy, _) =
+        compare(directory.path(), &["--fault", "primary:drop=1", "--fault", "secondary:drop=1"])?;
+    assert_eq!((count(&lossy, "primary"), count(&lossy, "secondary")), (0, 0), "{lossy}");
+    Ok(())
+}
+
+#[test]
+fn a_mistake_in_a_fault_is_one_sentence() -> Result<()> {
+    let arguments = ["compare", "--fault", "primary:drop=2", "--checkpoint", "none"];
+    let finished = Colo::run(arguments, LIMIT)?;
+    finished.expect_code(2)?;
+    ensure!(finished.stderr.contains("drop=2 is no share from 0 to 1"), "{}", finished.stderr);
+    ensure!(finished.stderr.trim().lines().count() == 1, "{}", finished.stderr);
+    Ok(())
+}

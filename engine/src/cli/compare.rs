@@ -26,6 +26,7 @@ use crate::config::{PairSettings, Purpose, Settings, Sources};
   colo compare --config colo.toml --mode hybrid --set on_secondary_loss=pass --failover primary
   colo compare --primary-in tap:pri,vnet --secondary-in tap:sec,vnet --out tap:out,vnet --checkpoint exec:/usr/local/bin/checkpoint
   colo compare --primary-in packet:veth0,promisc,vnet --secondary-in packet:veth1,promisc,vnet --out packet:eth1,vnet --checkpoint none
+  colo compare --config colo.toml --fault secondary:delay=5ms,drop=0.001,seed=7 --capture crossed.pcapng
   colo compare --config colo.toml --workers 2 --cores 0,1 --poll busy --ctl /run/colo/ctl.sock
   colo compare --config colo.toml --set compare_timeout=200 --set max_queue_size=4096")]
 pub(super) struct Args {
@@ -59,6 +60,13 @@ pub(super) struct Args {
     /// Write the frames of both sides when they differ, for `colo explain`
     #[arg(long, value_name = "D.pcapng|off")]
     diverged: Option<String>,
+    /// Write every frame that crosses the ports to a pcapng file
+    #[arg(long, value_name = "FILE.pcapng|off")]
+    capture: Option<String>,
+    /// For trials: what goes wrong at a port, as in primary:drop=0.01,seed=7. There are drop, duplicate, reorder, corrupt,
+    /// truncate and stall (shares of the frames), delay=5ms; sides are primary, secondary and out; repeatable
+    #[arg(long, value_name = "SIDE:FAULT=SHARE,...")]
+    fault: Vec<String>,
     /// Where /metrics, /healthz, /readyz and /status are served [default: 127.0.0.1:9420]
     #[arg(long, value_name = "ADDR:PORT|off")]
     metrics: Option<String>,
@@ -100,6 +108,8 @@ impl Args {
             .flag("failover", self.failover.as_ref())
             .flag("compare_timeout", self.compare_timeout.as_ref())
             .flag("diverged", self.diverged.as_ref())
+            .flag("capture", self.capture.as_ref())
+            .flag("fault", (!self.fault.is_empty()).then(|| self.fault.join(" ")))
             .flag("metrics", self.metrics.as_ref())
             .flag("ctl", self.ctl.as_ref())
             .flag("log", self.log.log.as_ref());

@@ -1,7 +1,7 @@
 //! What `colo compare` and `colo demo` share: ports, metrics, signals, the end.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use pmd_tap::ChardevSettings;
@@ -14,7 +14,7 @@ use super::ending::CaptureEnd;
 use super::logging::LogControl;
 use super::reload::{Reloader, warn_of_masks};
 use super::service::Service;
-use super::{CompareOptions, Format, UsageError, ports, print, print_json};
+use super::{CompareOptions, Format, UsageError, ports, print, print_json, wrap};
 use crate::checkpoint::{Backend, ExecBackend, NoBackend, NotifyBackend, QmpBackend};
 use crate::config::{CheckpointBackend, CommitAfter, PairSettings, PortAddress, Settings};
 use crate::ctl::{CtlServer, Order};
@@ -30,12 +30,18 @@ pub(super) fn compare(options: &CompareOptions, log: &LogControl) -> anyhow::Res
     // Before anything is opened, so that no signal finds the default action.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
     ports::start(&options.pairs)?;
-    let pairs =
-        options.pairs.iter().map(|pair| of_pair(pair, options.pairs.len())).collect::<Result<_, _>>()?;
+    let (mut pairs, mut wrapped) = (Vec::new(), Vec::new());
+    for pair in &options.pairs {
+        let (pair, around) = of_pair(pair, options.pairs.len())?;
+        pairs.push(pair);
+        wrapped.push(around);
+    }
     let engine = Engine::start_pairs(pairs).map_err(|error| match error {
         EngineError::Diverged(error) => anyhow::Error::from(UsageError(format!("--diverged: {error}"))),
         error => error.into(),
     })?;
+    let epoch = unix_time().saturating_sub(engine.snapshot().uptime);
+    let wrapped = wrapped.into_iter().map(|around| around.start(epoch)).collect::<Result<Vec<_>, _>>()?;
     let metrics = serve_metrics(&options.settings, engine.source())?;
     let ctl = options.settings.ctl.as_deref().map(CtlServer::start).transpose();
     let ctl = ctl.map_err(|error| UsageError(error.to_string()))?;
@@ -58,6 +64,7 @@ pub(super) fn compare(options: &CompareOptions, log: &LogControl) -> anyhow::Res
     service.stopping();
     tracing::info!("ending: what has left goes out, nothing new comes in");
     let summaries = Summary::of_each(engine.stop());
+    wrapped.into_iter().for_each(wrap::Running::finish);
     drop((metrics, ctl));
     match options.format {
         Format::Text => print(&text(&summaries))?,
@@ -98,12 +105,18 @@ fn have_come(ends: &mut [CaptureEnd], snapshot: Snapshot) -> bool {
     come.filter(|come| !come).count() == 0
 }
 
-/// One pair's ports and back end.
-fn of_pair(pair: &PairSettings, pairs: usize) -> anyhow::Result<EnginePair> {
+/// For people who read captures: nothing is decided by the wall clock.
+#[expect(clippy::disallowed_methods)]
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// One pair's ports and back end, and what is around the ports.
+fn of_pair(pair: &PairSettings, pairs: usize) -> anyhow::Result<(EnginePair, wrap::Wrapped)> {
     let open = || {
-        let ports = ports::open(&pair.ports)?;
+        let (ports, wrapped) = wrap::wrap(ports::open(&pair.ports)?, &pair.settings.wrappers)?;
         let (name, settings) = (pair.name.clone(), pair.settings.clone());
-        Ok(EnginePair { name, backend: backend(pair)?, settings, ports })
+        Ok((EnginePair { name, backend: backend(pair)?, settings, ports }, wrapped))
     };
     open().map_err(
         |error: anyhow::Error| if pairs > 1 { error.context(format!("pair {}", pair.name)) } else { error },

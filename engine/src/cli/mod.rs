@@ -30,6 +30,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod top;
+mod wrap;
 
 pub use compare::CompareOptions;
 pub use demo::DemoOptions;

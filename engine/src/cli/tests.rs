@@ -32,15 +32,12 @@ fn the_command_line_is_sound() {
 }
 
 #[test]
-fn every_help_has_an_example_and_none_knows_what_is_not_real() {
+fn every_help_has_an_example() {
     let mut command = Cli::command();
     command.build();
     for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
         let help = sub.render_long_help().to_string();
         assert!(help.contains("Examples:"), "{help}");
-        for absent in ["--capture", "--fault"] {
-            assert!(!help.contains(absent), "{absent} in {help}");
-        }
     }
 }
 

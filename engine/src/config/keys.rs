@@ -16,6 +16,7 @@ use super::header_fields::{SynOptionsPolicy, WindowPolicy, fields, words};
 use super::mode_keys::{MODE_KEYS, MODES};
 use super::settings::{CheckpointBackend, CommitAfter, MemoryMode, PollMode, RunMode, Settings, queue_size};
 use super::value::{Expected, Shown, Value, boolean, choice, core_list, count, millis, number};
+use super::wrappers::WRAPPER_KEYS;
 use crate::compare::{AckPolicy, SecondarySequence};
 use crate::modes::Mode;
 
@@ -352,7 +353,7 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 
 /// The rows of all tables, in the order `dump-config` prints them.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(&MODE_KEYS).chain(&POLICY_KEYS)
+    KEYS.iter().chain(&MODE_KEYS).chain(&POLICY_KEYS).chain(&WRAPPER_KEYS)
 }
 
 /// Whether keys are written in a table of this name.
@@ -417,7 +418,7 @@ fn periodic(value: &Value) -> Result<Option<Duration>, Expected> {
     Ok(Some(interval).filter(|interval| !interval.is_zero()))
 }
 
-fn file(value: &Value) -> Result<Option<PathBuf>, Expected> {
+pub(super) fn file(value: &Value) -> Result<Option<PathBuf>, Expected> {
     match value.as_text() {
         Some("off") => Ok(None),
         Some(path) if !path.is_empty() => Ok(Some(PathBuf::from(path))),

@@ -19,6 +19,7 @@ mod settings;
 mod tests;
 mod validate;
 mod value;
+mod wrappers;
 
 pub use address::{AddressError, PortAddress, QmpAddresses, Rebuild, SocketAddress};
 pub use dump::dump_json;
@@ -33,3 +34,4 @@ pub use settings::{
     OnPrimaryLoss, OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig,
     RunMode, RuntimeSettings, Settings,
 };
+pub use wrappers::{FaultSpec, WrapperSettings};

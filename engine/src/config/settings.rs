@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::address::{PortAddress, QmpAddresses, SocketAddress};
 use super::header_fields::HeaderFields;
+use super::wrappers::WrapperSettings;
 use crate::compare::CompareSettings;
 use crate::diverged::DivergedSettings;
 use crate::modes::{ModeSettings, QuarantineSettings};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// What nothing may grow beyond.
     pub limits: LimitSettings,
+    /// What is put around the ports.
+    pub wrappers: WrapperSettings,
     /// Where frames of both sides go when they differ.
     pub diverged: DivergedSettings,
     /// Where the metrics server listens; `None` when it is off.
@@ -298,6 +301,7 @@ impl Settings {
                 },
                 ..PolicySettings::default()
             },
+            wrappers: WrapperSettings::default(),
             diverged: DivergedSettings::default(),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9420))),
             ctl: None,

@@ -57,7 +57,8 @@ impl Port for Endless {
 
 fn input(max_frames: usize, shards: usize) -> Input {
     let pool = FramePool::new(PoolSettings { small: 2_048, mtu: 2, jumbo: 2, gso: 2 }).unwrap();
-    let fragments = FragmentSettings { max_fragments: 16, compare_timeout: Duration::from_millis(400) };
+    let fragments =
+        FragmentSettings { max_fragments: 16, compare_timeout: std::time::Duration::from_millis(400) };
     let port = Box::new(Endless { sent: 0 });
     Input::new(Side::Primary, port, pool, FlowHasher::fixed(), max_frames, shards, fragments)
 }

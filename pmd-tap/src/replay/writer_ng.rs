@@ -31,7 +31,7 @@ pub struct CommentedFrame<'a> {
     pub bytes: &'a [u8],
     /// How long it was, bytes.
     pub original_len: usize,
-    /// What is said of it; at most 65,535 bytes count.
+    /// What is said of it, if anything; at most 65,535 bytes count.
     pub comment: &'a str,
 }
 
@@ -110,8 +110,10 @@ impl PcapngWriter {
             }
             body.extend(frame.bytes);
             pad(body);
-            option(body, OPTION_COMMENT, frame.comment.as_bytes());
-            option(body, OPTION_END, &[]);
+            if !frame.comment.is_empty() {
+                option(body, OPTION_COMMENT, frame.comment.as_bytes());
+                option(body, OPTION_END, &[]);
+            }
         });
         self.group_frames += 1;
     }
