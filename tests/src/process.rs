@@ -39,10 +39,11 @@ pub fn colo_binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Cargo's `target/<profile>`, from a test's own binary (`deps/<test>-<hash>` in it) or from a command's (directly in it).
+/// Cargo's `target/<profile>`, from a test's own binary (`deps/<test>-<hash>` in it), an example's (`examples/<name>`) or a
+/// command's (directly in it).
 pub fn profile_directory(binary: &Path) -> Option<&Path> {
     let folder = binary.parent()?;
-    if folder.ends_with("deps") { folder.parent() } else { Some(folder) }
+    if folder.ends_with("deps") || folder.ends_with("examples") { folder.parent() } else { Some(folder) }
 }
 
 /// A loopback address nobody listens on at this moment.

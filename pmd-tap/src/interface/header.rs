@@ -174,7 +174,7 @@ mod tests {
         // An odd byte is the high one of a word; a sum of zero is written as ones where zero says that there is none.
         let mut odd = [0xff, 0xfe, 0, 0, 0, 0, 0, 0, 1];
         complete_checksum(&[1, 0, 0, 0, 0, 0, 0, 0, 6, 0], &mut odd);
-        assert_eq!(odd[6..8], [0xfe, 0xff]);
+        assert_eq!(odd[6..8], [0xff, 0x00]);
         let mut zero = [0xff, 0xff, 0, 0, 0, 0, 0, 0];
         complete_checksum(&[1, 0, 0, 0, 0, 0, 0, 0, 6, 0], &mut zero);
         assert_eq!(zero[6..], [0xff, 0xff]);

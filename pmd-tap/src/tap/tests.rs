@@ -48,7 +48,7 @@ fn every_length_lands_whole_in_a_slot_that_suits_it() {
         pool.recycle(frame);
     }
     assert!(land(&mut landing, &ours, &mut pool).is_none());
-    assert_eq!(pool.frames_out(), 2, "what waits for the next frame");
+    assert_eq!(pool.frames_out(), 1, "what waits for the next frame");
 }
 
 #[test]
