@@ -33,7 +33,7 @@ static LENT: AtomicUsize = AtomicUsize::new(0);
 
 /// Mbufs that are frames now.
 pub(super) fn lent() -> usize {
-    LENT.load(Ordering::Relaxed)
+    LENT.load(Ordering::Acquire)
 }
 
 fn home() -> &'static Home {
@@ -44,9 +44,10 @@ fn home() -> &'static Home {
 /// # Safety
 /// `header` is that of a frame made by [`Packet::into_frame`] whose handle is gone.
 unsafe fn give_back(header: NonNull<SlotHeader>) {
-    LENT.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: as the caller says; the packet is the only handle again.
     drop(unsafe { Packet::behind(header) });
+    // Afterwards: who sees none lent may take DPDK's memory away.
+    LENT.fetch_sub(1, Ordering::Release);
 }
 
 /// A device by its name.
@@ -269,7 +270,7 @@ pub(super) fn count_lent(frames: usize) {
 #[inline(always)]
 pub(super) fn count_returned(frames: usize) {
     if frames > 0 {
-        LENT.fetch_sub(frames, Ordering::Relaxed);
+        LENT.fetch_sub(frames, Ordering::Release);
     }
 }
 
