@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 mod check_config;
 mod common;
 mod compare;
+mod completions;
 mod ctl;
 mod demo;
 mod desk;
@@ -20,6 +21,7 @@ mod ending;
 mod explain;
 mod live;
 mod logging;
+mod man;
 mod output;
 mod ports;
 mod qemu_args;
@@ -65,6 +67,8 @@ enum Command {
     CheckConfig(check_config::Args),
     DumpConfig(dump_config::Args),
     QemuArgs(qemu_args::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// A mistake in how the command was called, beyond what clap and the configuration find; exit code 2.
@@ -88,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::DumpConfig(args) => dump_config::run(&args),
         Command::QemuArgs(args) => qemu_args::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         output::complain(&sentence(&error));
