@@ -3,11 +3,13 @@
 
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use colo_tests::process::Colo;
+use colo_tests::process::{Colo, colo_binary};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const WATCHDOG: Duration = Duration::from_millis(400);
@@ -70,4 +72,34 @@ fn a_manager_that_is_not_there_is_no_reason_not_to_work() -> Result<()> {
     let colo = Colo::start_in(arguments(directory.path()), &[("NOTIFY_SOCKET", gone.as_os_str())])?;
     colo.wait_for_log("no service manager at", LIMIT)?;
     colo.terminate(LIMIT)?.expect_code(0)
+}
+
+/// The journal reads a level in front of each line, and has its own time; another reader of stderr gets JSON.
+#[test]
+fn lines_for_the_journal_begin_with_their_level() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("stderr");
+    let told = |stream: Option<&str>| -> Result<String> {
+        let stderr = std::fs::File::create(&path)?;
+        let found = stderr.metadata()?;
+        let ours = format!("{}:{}", found.dev(), found.ino());
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
+        let out = format!("pcap:{}", folder.path().join("out.pcap").display());
+        let status = Command::new(colo_binary()?)
+            .args(["compare", "--primary-in", &format!("pcap:{examples}/primary.pcap"), "--secondary-in"])
+            .args([&format!("pcap:{examples}/secondary.pcap"), "--out", &out])
+            .args(["--checkpoint", "none", "--metrics", "off"])
+            .env("JOURNAL_STREAM", stream.unwrap_or(&ours))
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .status()?;
+        anyhow::ensure!(status.success(), "{status}");
+        Ok(std::fs::read_to_string(&path)?)
+    };
+    let journal = told(None)?;
+    assert!(journal.lines().any(|line| line.starts_with("<6>comparing pcap:")), "{journal}");
+    assert!(journal.lines().all(|line| line.starts_with('<')), "{journal}");
+    let other = told(Some("1:1"))?;
+    assert!(other.lines().all(|line| line.starts_with('{')), "{other}");
+    Ok(())
 }
