@@ -108,6 +108,21 @@ fn masked_bytes_of_a_stream_are_forgiven_and_counted_where_the_mask_is() {
     }
 }
 
+/// Datagrams are given time to meet; the mismatch is found when it is over, under the second rule.
+#[test]
+fn a_cause_says_when_and_under_which_rule() {
+    let mut rig = Rig::new(8, 64, 64);
+    let other = Rule { vlan: Some(9), ..Rule::default() };
+    rig.rule(vec![other, Rule { mask: range(20, 1), ..Rule::default() }]);
+    rig.udp(Side::Primary, b"one");
+    rig.udp(Side::Secondary, b"two");
+    rig.pass(Duration::from_millis(20));
+    let [Decision::Ask(cause)] = &rig.decided()[..] else { panic!("one mismatch") };
+    assert_eq!(cause.at, rig.now);
+    let Detail::Mismatch { scene, .. } = cause.detail else { panic!("{cause:?}") };
+    assert_eq!(scene.rule, Some(2));
+}
+
 /// The mask counts from where the stream begins, however it is cut.
 #[test]
 fn offsets_of_a_mask_count_through_all_segments() {
