@@ -90,4 +90,41 @@ mod tests {
         }
         assert!(!differ(options, options, IgnoredFields::NONE));
     }
+
+    /// An IPv4 TCP segment with SYN that offers to scale windows (RFC 7323 section 2.2).
+    fn scaled_syn(scale: u8) -> Vec<u8> {
+        let mut frame = vec![0; 58];
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
+        frame[14] = 0x45;
+        frame[16..18].copy_from_slice(&[0, 44]);
+        frame[23] = 6;
+        frame[46] = 0x60;
+        frame[47] = 0x02;
+        frame[54..58].copy_from_slice(&[3, 3, scale, 0]);
+        frame
+    }
+
+    /// A guest whose SYN was not seen scales as the other does; one whose SYN waits for its place scales as that says.
+    #[test]
+    fn a_scale_is_the_guests_own_or_the_others() {
+        let store = Store::new(8, 8, 1, crate::flow::FlowHasher::fixed());
+        let segment = crate::wire::Segment {
+            seq: crate::wire::SeqNumber(100),
+            ack: None,
+            flags: crate::wire::TcpFlags::from_bits(2),
+            window: 1_000,
+            payload: crate::wire::Extent { offset: 58, len: 0 },
+        };
+        for (secondary, expected) in [(None, 7), (Some(3), 3)] {
+            let mut life = Incarnation::new(0);
+            if let Some(scale) = secondary {
+                life.note_unplaced_syn(&scaled_syn(scale));
+                life.note_unplaced(&segment);
+            }
+            life.open_primary(&segment);
+            let placed = life.place_primary(&segment);
+            life.note_syn(&store, IgnoredFields::NONE, Side::Primary, &placed, &scaled_syn(7));
+            assert_eq!((life.streams.primary.scale, life.streams.secondary.scale), (7, expected));
+        }
+    }
 }

@@ -105,3 +105,22 @@ fn a_syn_that_comes_too_late_to_say_anything_is_dropped() {
     rig.syn(Side::Secondary, 1, 7_000_000);
     assert_eq!(rig.decided(), [Decision::Discard(0, Discard::Stale)]);
 }
+
+/// Resets that answer each other say nothing of data that the primary may still bring: what the secondary sent stays and is
+/// compared.
+#[test]
+fn a_reset_that_is_answered_takes_no_data_with_it() {
+    let mut rig = Rig::new(8, 64, 64);
+    for side in Side::BOTH {
+        rig.syn(side, 1, 1_000);
+    }
+    rig.data(Side::Secondary, 1, 1_001, 10);
+    let reset = Sent { flow: 1, seq: 1_011, ack: 1, flags: RST | ACK, payload: Vec::new() };
+    for side in [Side::Secondary, Side::Primary] {
+        rig.send(side, &reset);
+    }
+    assert_eq!(rig.shard.held_frames(Side::Secondary), 1, "the data");
+    rig.decided();
+    rig.send(Side::Primary, &Sent { flow: 1, seq: 1_001, ack: 1, flags: ACK, payload: vec![8; 10] });
+    assert!(matches!(&rig.decided()[..], [Decision::Ask(cause)] if cause.reason == Reason::Mismatch));
+}

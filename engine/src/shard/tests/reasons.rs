@@ -4,7 +4,7 @@ use super::*;
 use crate::modes::QuarantineSettings;
 use crate::verdict::{MismatchKind, SideState, StreamState};
 use crate::wire::SeqNumber;
-use crate::witness::Witness;
+use crate::witness::{Role, Witness};
 
 impl Rig {
     fn causes(&mut self) -> Vec<Cause> {
@@ -139,4 +139,31 @@ fn only_mismatches_put_a_flow_aside() {
     assert_eq!(rig.asked(), [Reason::Timeout]);
     rig.payload(Side::Secondary, 1_000, vec![8; 10]);
     assert_eq!(rig.asked(), [], "it differs, and is put aside");
+}
+
+/// A flow that timed out is watched: its next frames are written down as well, though they are ordinary ones.
+#[test]
+fn what_comes_after_a_timeout_is_written_down_too() {
+    let mut rig = Rig::new(8, 64, 64);
+    rig.shard.set_witness(Witness::patient());
+    for side in Side::BOTH {
+        rig.data(side, 1, 1_000, 10);
+    }
+    assert!(rig.is_in_step());
+    rig.data(Side::Primary, 1, 1_010, 10);
+    rig.pass(Duration::from_millis(401));
+    for round in 0..3 {
+        rig.data(Side::Secondary, 1, 1_010 + round * 10, 10);
+        rig.data(Side::Primary, 1, 1_020 + round * 10, 10);
+    }
+    rig.flush();
+    let records = rig.shard.store.witness.as_mut().unwrap().take_records();
+    let roles: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let after = record.notes().iter().filter(|note| note.role == Role::After).count();
+            (record.notes().len() - after, after)
+        })
+        .collect();
+    assert_eq!(roles, [(1, 6)], "frames held then, frames after");
 }
