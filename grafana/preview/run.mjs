@@ -32,8 +32,8 @@ const grafana = join(import.meta.dirname, '..');
 // beside each other. Each differs often enough for checkpoints, modes and divergences to be seen in two minutes.
 const load = ['--workers', '2', '--rate', '300', '--flows', '16', '--diverge', '0.005'];
 const runs = {
-  'always-colo': (folder) => ['--set', `diverged=${join(folder, 'diverged.pcapng')}`],
-  hybrid: () => ['--set', 'mode=hybrid', '--set', 'passive_limit=1000', '--set', 'passive_count=20'],
+  always: (folder) => ['--set', `diverged=${join(folder, 'diverged.pcapng')}`],
+  hybrid: () => ['--set', 'mode=hybrid', '--set', 'passive_limit=4000', '--set', 'passive_count=20'],
 };
 
 const chromium = { program: options['chromium-program'], libraries: options['chromium-libraries'] };
@@ -121,7 +121,7 @@ async function work(folder) {
   const only = (instance) => (options.prometheus ? {} : { 'var-instance': instance });
   const dashboards = [
     ['overview', { ...range, ...only('hybrid') }],
-    ['internals', { ...range, ...only('always-colo') }],
+    ['internals', { ...range, ...only('always') }],
     ['hybrid', range],
   ];
   await pictures({ page, dashboards, folder: out, ...chromium });
