@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { Chromium } from './chromium.mjs';
 
 const READY_LIMIT_MS = 600_000;
-const WIDTH = 1320;
+const WIDTH = 1400;
 
 /** Icons come one by one after the panels say that they are drawn: waits until two seconds bring no new one. */
 async function settled(chromium) {
