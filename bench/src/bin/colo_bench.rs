@@ -39,7 +39,8 @@ enum Command {
   colo-bench peer bench/plans/quick.toml
   colo-bench peer bench/plans/peer.toml --save target/peer.jsonl
   colo-bench peer bench/plans/peer.toml --only latency --rounds 1
-  colo-bench peer bench/plans/faults.toml")]
+  colo-bench peer bench/plans/faults.toml
+  colo-bench peer bench/plans/strain.toml --engines colo")]
     Peer(Peer),
     /// Tables and drawings of runs that were saved
     #[command(after_help = "Example:

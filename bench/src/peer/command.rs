@@ -20,7 +20,8 @@ use crate::load::progress::Progress;
 /// Flags of `colo-bench peer`.
 #[derive(Clone, Debug, Args)]
 pub struct Peer {
-    /// A plan: bench/plans/peer.toml is the whole matrix, quick.toml the shortest, faults.toml QEMU's faults
+    /// A plan: bench/plans/peer.toml is the whole matrix, quick.toml the shortest, faults.toml QEMU's faults,
+    /// strain.toml what makes comparing expensive
     plan: PathBuf,
     /// How often each case is run on each comparer, instead of what the plan says
     #[arg(long, value_name = "N")]
