@@ -202,6 +202,10 @@ impl<P: Port> Port for CapturePort<P> {
         self.inner.readiness()
     }
 
+    fn longest_nap(&self) -> Option<Duration> {
+        self.inner.longest_nap()
+    }
+
     fn caps(&self) -> Caps {
         self.inner.caps()
     }

@@ -12,6 +12,7 @@ mod tests;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::{Burst, Caps, FramePool, LinkEvent, Losses, Nanos, Port, RxState};
 use lane::Lane;
@@ -179,6 +180,10 @@ impl<P: Port> Port for FaultPort<P> {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.inner.readiness()
+    }
+
+    fn longest_nap(&self) -> Option<Duration> {
+        self.inner.longest_nap()
     }
 
     fn caps(&self) -> Caps {

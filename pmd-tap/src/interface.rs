@@ -3,6 +3,7 @@
 //! The name belongs to the network namespace in which the port was made, and so does everything asked of it later.
 
 pub(crate) mod header;
+pub(crate) mod options;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -25,7 +25,7 @@ impl Rest {
         Self { mode, last_work: Nanos::ZERO }
     }
 
-    /// There was work at `now`, or a sleep.
+    /// There was work at `now`.
     pub(super) fn is_fresh(&mut self, now: Nanos) {
         self.last_work = now;
     }

@@ -97,9 +97,9 @@ impl Thread {
                     rest.is_fresh(now);
                 }
                 Found::Nothing if rest.is_tired(now) => {
+                    // Woken, it looks once: only work makes it look for more.
                     sleep(&mut members, waker);
                     now = clock.now();
-                    rest.is_fresh(now);
                 }
                 Found::Nothing => {}
             }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::interface::InterfaceName;
 use crate::interface::header::{parse_header, write_header};
+use crate::interface::options::{Written, number, split};
 use crate::sys::packet::Fanout;
 use crate::{PortError, VirtioHeader};
 
@@ -89,15 +90,9 @@ impl FromStr for PacketSettings {
 
 fn parse(address: &str) -> Result<PacketSettings, String> {
     let rest = address.strip_prefix("packet:").ok_or("it does not begin with packet:")?;
-    let mut parts = rest.split(',');
-    let mut settings = PacketSettings::new(parts.next().unwrap_or_default().parse()?);
-    let mut seen = Vec::new();
-    for option in parts {
-        let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
-        if seen.contains(&key) {
-            return Err(format!("{key:?} is there twice"));
-        }
-        seen.push(key);
+    let (name, options) = split(rest)?;
+    let mut settings = PacketSettings::new(name.parse()?);
+    for &Written { text: option, key, value } in &options {
         match (key, value) {
             ("promisc", None) => settings.reach = Reach::Promiscuous,
             ("queues", Some(text)) => settings.queues = number(key, text, MOST_QUEUES)?,
@@ -113,17 +108,12 @@ fn parse(address: &str) -> Result<PacketSettings, String> {
             }
         }
     }
-    if seen.contains(&"fanout") && settings.queues == 1 {
+    if options.iter().any(|option| option.key == "fanout") && settings.queues == 1 {
         return Err(
             "fanout shares frames out among several queues, and there is one; add queues=N".to_owned()
         );
     }
     Ok(settings)
-}
-
-fn number(key: &str, text: &str, most: usize) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-    number.ok_or_else(|| format!("{key}={text} is no number from 1 to {most}"))
 }
 
 impl fmt::Display for PacketSettings {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::interface::InterfaceName;
 use crate::interface::header::{parse_header, write_header};
+use crate::interface::options::{Written, number, split};
 use crate::{PortError, VirtioHeader};
 
 /// Queues of a port, at most.
@@ -47,28 +48,12 @@ impl FromStr for TapSettings {
 
 fn parse(address: &str) -> Result<TapSettings, String> {
     let rest = address.strip_prefix("tap:").ok_or("it does not begin with tap:")?;
-    let mut parts = rest.split(',');
-    let mut settings = TapSettings {
-        name: parts.next().unwrap_or_default().parse()?,
-        queues: 1,
-        lifetime: Lifetime::Port,
-        header: VirtioHeader::NONE,
-    };
-    let mut seen = Vec::new();
-    for option in parts {
-        let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
-        if seen.contains(&key) {
-            return Err(format!("{key:?} is there twice"));
-        }
-        seen.push(key);
+    let (name, options) = split(rest)?;
+    let mut settings =
+        TapSettings { name: name.parse()?, queues: 1, lifetime: Lifetime::Port, header: VirtioHeader::NONE };
+    for Written { text: option, key, value } in options {
         match (key, value) {
-            ("queues", Some(number)) => {
-                settings.queues = number
-                    .parse()
-                    .ok()
-                    .filter(|queues| (1..=MOST_QUEUES).contains(queues))
-                    .ok_or_else(|| format!("queues={number} is no number from 1 to {MOST_QUEUES}"))?;
-            }
+            ("queues", Some(text)) => settings.queues = number(key, text, MOST_QUEUES)?,
             ("persist", None) => settings.lifetime = Lifetime::Persistent,
             ("vnet", bytes) => settings.header = parse_header(bytes)?,
             _ => {
