@@ -447,6 +447,13 @@ impl Shard {
         }
     }
 
+    /// Forgets some connections whose lifetime is over. To be called now and then; nothing that is decided depends on it
+    /// while the table has room.
+    pub fn forget_expired(&mut self, now: Nanos) {
+        let mut cx = Context { settings: &self.settings.compare, store: &mut self.store };
+        self.table.forget_expired(self.epoch, &mut cx, now);
+    }
+
     fn expire_connection(&mut self, index: u32, phase: Phase, now: Nanos, sink: &mut impl Sink) {
         let Some(connection) = self.table.get_mut(index) else { return };
         connection.refresh(self.epoch);

@@ -1,18 +1,20 @@
 //! The connections of one shard: a bounded hash table with open addressing, a quarter full at most.
 //!
 //! What is forgotten, and when: a connection that holds nothing and was silent for its lifetime. The table looks for
-//! such entries as a clock's hand does (Corbató 1968), a few at a time, when it needs room.
+//! such entries as a clock's hand does (Corbató 1968), a few at a time, now and then and when it needs room.
 
 use std::time::Duration;
 
 use pmd_tap::Nanos;
 
-use crate::compare::{Connection, Context, Worth};
+use crate::compare::{Connection, Context, Store, Worth};
 use crate::flow::{FlowHash, FlowKey};
 
 const NONE: u32 = u32::MAX;
 /// Connections looked at for each one that finds the table full.
 const SWEEP: usize = 64;
+/// Connections looked at with each tick.
+const IDLE_SWEEP: usize = 16;
 /// A connection that was silent this long goes first when a commit has to make room.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -136,7 +138,9 @@ impl Table {
         now: Nanos,
     ) -> Result<u32, TableFull> {
         if self.len() == self.capacity {
-            self.sweep(connection.epoch(), cx, now);
+            let settings = cx.settings;
+            let is_over = |connection: &Connection| connection.is_dispensable(settings, now);
+            self.sweep(SWEEP, connection.epoch(), cx.store, is_over);
         }
         let tag = hash.bucket_bits();
         let entry = Some(Entry { connection, tag });
@@ -160,21 +164,28 @@ impl Table {
         Ok(index)
     }
 
-    /// Forgets expired and closed connections among the next few. Those that were silent since a commit learn of it here: what
+    /// Forgets those of the next few connections whose lifetime is over, whether there is need of room or not: so the table
+    /// holds no more than is remembered.
+    pub fn forget_expired(&mut self, epoch: u32, cx: &mut Context<'_>, now: Nanos) {
+        let settings = cx.settings;
+        self.sweep(IDLE_SWEEP, epoch, cx.store, |connection| connection.is_expired(settings, now));
+    }
+
+    /// Forgets what is over among the next few connections. Those that were silent since a commit learn of it here: what
     /// they held is gone.
-    fn sweep(&mut self, epoch: u32, cx: &mut Context<'_>, now: Nanos) {
-        for _ in 0..SWEEP.min(self.entries.len()) {
+    fn sweep(&mut self, most: usize, epoch: u32, store: &mut Store, is_over: impl Fn(&Connection) -> bool) {
+        for _ in 0..most.min(self.entries.len()) {
             let index = self.hand;
             self.hand = (self.hand + 1) % self.entries.len();
-            let expired = self.entries[index].as_mut().is_some_and(|entry| {
+            let is_over = self.entries[index].as_mut().is_some_and(|entry| {
                 entry.connection.refresh(epoch);
-                let dispensable = entry.connection.is_dispensable(cx.settings, now);
-                if dispensable {
-                    entry.connection.free(cx.store);
+                let is_over = is_over(&entry.connection);
+                if is_over {
+                    entry.connection.free(store);
                 }
-                dispensable
+                is_over
             });
-            if expired {
+            if is_over {
                 self.remove(index);
             }
         }
@@ -249,7 +260,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compare::{CompareSettings, Store};
+    use crate::compare::CompareSettings;
     use crate::flow::{Addresses, FlowHasher, Selector, VlanTags};
     use crate::wire::{Extent, Packet};
 

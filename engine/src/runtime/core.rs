@@ -357,6 +357,7 @@ impl Core {
         if now >= seat.next_tick && !seat.gate.is_flushing() {
             seat.next_tick = now + seat.tick;
             seat.shard.expire(now, &mut sink);
+            seat.shard.forget_expired(now);
         }
     }
 

@@ -124,3 +124,27 @@ fn a_reset_that_is_answered_takes_no_data_with_it() {
     rig.send(Side::Primary, &Sent { flow: 1, seq: 1_001, ack: 1, flags: ACK, payload: vec![8; 10] });
     assert!(matches!(&rig.decided()[..], [Decision::Ask(cause)] if cause.reason == Reason::Mismatch));
 }
+
+/// The table need not be full for what is over to be forgotten; what is held, or may go on, stays.
+#[test]
+fn connections_that_are_over_are_forgotten_without_need() {
+    let mut rig = Rig::new(64, 64, 64);
+    for flow in 0..40 {
+        rig.data(Side::Primary, flow, 1_000, 4);
+        if flow != 5 {
+            rig.data(Side::Secondary, flow, 1_000, 4);
+        }
+    }
+    rig.send(Side::Primary, &Sent { flow: 7, seq: 1_004, ack: 1, flags: RST | ACK, payload: Vec::new() });
+    rig.send(Side::Secondary, &Sent { flow: 7, seq: 1_004, ack: 1, flags: RST | ACK, payload: Vec::new() });
+    let mut known_after = |time: Duration| {
+        rig.now = rig.now + time;
+        for _ in 0..3 {
+            rig.shard.forget_expired(rig.now);
+        }
+        rig.shard.connections()
+    };
+    assert_eq!(known_after(Duration::from_millis(500)), 40);
+    assert_eq!(known_after(Duration::from_secs(1)), 39, "a reset was seen on both sides");
+    assert_eq!(known_after(Duration::from_hours(3)), 1, "one is held");
+}
