@@ -45,7 +45,7 @@ pub enum Checkpoint {
 
 /// How to set up a rig.
 #[derive(Debug, Clone)]
-pub struct Setup {
+pub struct Setup<'a> {
     /// Kind of the sockets.
     pub transport: Transport,
     /// Who listens.
@@ -55,7 +55,7 @@ pub struct Setup {
     /// Checkpoint backend.
     pub checkpoint: Checkpoint,
     /// Further arguments, split at spaces.
-    pub arguments: &'static str,
+    pub arguments: &'a str,
 }
 
 /// The running engine with every link up.
@@ -82,7 +82,7 @@ pub struct Rig {
 
 impl Rig {
     /// Starts the engine and brings all links up.
-    pub fn start(setup: &Setup) -> Result<Self> {
+    pub fn start(setup: &Setup<'_>) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let place = |name| match setup.transport {
             Transport::Unix => Ok(Place::unix(directory.path(), name)),
@@ -176,7 +176,7 @@ fn link_up(listener: Option<&Listener>, place: &Place, framing: Framing) -> Resu
     }
 }
 
-fn arguments(setup: &Setup, places: &[Place; 3], directory: &Path, metrics: SocketAddr) -> Vec<OsString> {
+fn arguments(setup: &Setup<'_>, places: &[Place; 3], directory: &Path, metrics: SocketAddr) -> Vec<OsString> {
     let listen = if setup.dial == Dial::EngineListens { ",listen" } else { "" };
     let vnet = if setup.framing == Framing::Vnet { ",vnet" } else { "" };
     let mut arguments = vec!["compare".to_owned(), "--json".to_owned()];

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 /// A short connection.
 const SHAPE: Shape = Shape { flows: 64, frames_per_flow: 6, seed: 3 };
 
-fn setup(framing: Framing, dial: Dial) -> Setup {
+fn setup(framing: Framing, dial: Dial) -> Setup<'static> {
     Setup {
         transport: Transport::Unix,
         dial,

@@ -103,7 +103,7 @@ fn check(
 }
 
 /// Sends a shape through a rig, checks what comes out, the metrics and the summary.
-fn run(shape: &Shape, setup: &Setup) -> Result<()> {
+fn run(shape: &Shape, setup: &Setup<'_>) -> Result<()> {
     let mut rig = Rig::start(setup)?;
     let total = shape.flows * shape.frames_per_flow;
     let released = AtomicUsize::new(0);
@@ -138,7 +138,7 @@ fn run(shape: &Shape, setup: &Setup) -> Result<()> {
     Ok(())
 }
 
-fn unix(arguments: &'static str) -> Setup {
+fn unix(arguments: &str) -> Setup<'_> {
     Setup {
         transport: Transport::Unix,
         dial: Dial::EngineListens,
@@ -210,7 +210,7 @@ fn differing() -> Result<Differing> {
     Ok(Differing { primary: side(0, b"third ten ")?, secondary: side(0x8000, b"third TEN ")? })
 }
 
-fn notify_round_trip(setup: &Setup) -> Result<()> {
+fn notify_round_trip(setup: &Setup<'_>) -> Result<()> {
     let mut rig = Rig::start(setup)?;
     let mut notify = rig.notify.take().context("a notifier")?;
     let Differing { primary, secondary } = differing()?;

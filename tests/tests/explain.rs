@@ -435,11 +435,10 @@ enum End {
 }
 
 /// Three frames over sockets, the third differing at stream offset 16, and what `colo explain` then says.
-fn compare_live(arguments: &'static str, end: End) -> Result<()> {
+fn compare_live(arguments: &str, end: End) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("d.pcapng").to_string_lossy().into_owned();
-    let arguments: &'static str =
-        Box::leak(format!("{arguments} --compare-timeout 60000 --diverged {path}").into_boxed_str());
+    let arguments = &format!("{arguments} --compare-timeout 60000 --diverged {path}");
     let mut rig = Rig::start(&Setup {
         transport: Transport::Unix,
         dial: Dial::EngineListens,

@@ -12,7 +12,7 @@ use colo_tests::rig::{Checkpoint, Dial, Rig, STEP_LIMIT, Setup, Transport};
 /// Connections opened, each with a frame of both sides; then a frame of the primary alone.
 const FLOWS: u16 = 2_000;
 
-fn setup(arguments: &'static str) -> Setup {
+fn setup(arguments: &str) -> Setup<'_> {
     Setup {
         transport: Transport::Unix,
         dial: Dial::EngineListens,

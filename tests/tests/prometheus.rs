@@ -194,7 +194,9 @@ fn every_query_finds_data_of_a_running_demo() -> Result<()> {
     let status: Value = serde_json::from_str(&http_get(metrics, "/status")?)?;
     let flows = &status["pairs"][0]["flows"];
     ensure!(flows["by_mismatches"][0]["mismatches"].as_u64() > Some(0), "{flows}");
-    ensure!(flows["by_mismatches"][0]["last"]["detail"]["kind"].is_string(), "{flows}");
+    // On a busy machine a flow's last word may be a timeout.
+    let differing = flows["by_mismatches"].as_array().context("flows that differ")?;
+    ensure!(differing.iter().any(|flow| flow["last"]["detail"]["kind"].is_string()), "{flows}");
     ensure!(flows["by_held_time"][0]["held_seconds"].as_f64() > Some(0.0), "{flows}");
     drop(prometheus);
     demo.terminate(Duration::from_secs(20))?.expect_code(0)

@@ -28,7 +28,7 @@ fn frame(packet: Packet) -> Vec<u8> {
 }
 
 /// Unix sockets on which the engine listens, a notifier, and nobody who is late unless a test says so.
-fn setup(framing: Framing, arguments: &'static str) -> Setup {
+fn setup(framing: Framing, arguments: &str) -> Setup<'_> {
     Setup {
         transport: Transport::Unix,
         dial: Dial::EngineListens,

@@ -31,7 +31,7 @@ impl Changing {
     fn start(rules: &str) -> Result<Self> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), rules)?;
-        let rig = Rig::start(&setup(Framing::Plain, arguments(file.path()).leak()))?;
+        let rig = Rig::start(&setup(Framing::Plain, &arguments(file.path())))?;
         Ok(Self { rig, file, sent: Vec::new(), left: Vec::new(), probes: 0 })
     }
 

@@ -221,15 +221,17 @@ fn by_default_a_lost_secondary_holds_everything_until_the_operator_or_qemu_says_
 fn a_secondary_that_says_nothing_is_lost_only_while_something_waits_for_it() -> Result<()> {
     let mut settings = patient((2, RunMode::Pipeline));
     settings.loss.on_secondary = OnSecondaryLoss::Pass;
-    settings.loss.silence = Some(Duration::from_millis(150));
+    // Longer than a busy machine takes to compare a few frames.
+    let silence = Duration::from_secs(1);
+    settings.loss.silence = Some(silence);
     let mut live = Live::start(&settings)?;
     is_compared(&mut live, 0)?;
-    std::thread::sleep(4 * QUIET);
+    std::thread::sleep(silence * 2);
     assert!(!live.pair()?.modes.is_secondary_lost, "nobody waits");
     let held = names(FLOWS, 10..12);
     live.primary.send(&held)?;
     assert!(sorted(live.out.receive(held.len())?) == held);
-    assert!(live.pair()?.modes.is_secondary_lost);
+    live.wait("it is lost", |pair| pair.modes.is_secondary_lost)?;
     Books::at_the_end(live.engine.stop()).map(drop)
 }
 
