@@ -79,12 +79,13 @@ impl Finger {
 ///
 /// The usual list has one span at most: that one stands in the list itself, until a second comes.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct SpanList {
-    /// The only span, if `len` is 1 and there is no head.
-    only: Span,
+    len: u32,
     /// The node that leads to the others.
     head: u32,
-    len: u32,
+    /// The only span, if `len` is 1 and there is no head.
+    only: Span,
 }
 
 impl Default for SpanList {

@@ -26,17 +26,13 @@ struct Bucket {
 
 const EMPTY: Bucket = Bucket { tag: 0, connection: NONE };
 
-#[derive(Debug)]
-struct Entry {
-    connection: Connection,
-    tag: u32,
-}
-
 /// The table.
 #[derive(Debug)]
 pub struct Table {
     buckets: Vec<Bucket>,
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Option<Connection>>,
+    /// What the connections were found by.
+    tags: Vec<u32>,
     free: Vec<u32>,
     capacity: usize,
     hand: usize,
@@ -53,6 +49,7 @@ impl Table {
         Self {
             buckets: vec![EMPTY; (capacity * 4).next_power_of_two()],
             entries: Vec::with_capacity(capacity),
+            tags: Vec::with_capacity(capacity),
             free: Vec::with_capacity(capacity),
             capacity,
             hand: 0,
@@ -74,21 +71,16 @@ impl Table {
         usize::try_from(tag).unwrap_or(0) & (self.buckets.len() - 1)
     }
 
-    #[inline(always)]
-    fn entry(&self, index: u32) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index).ok()?)?.as_ref()
-    }
-
     /// A connection by its index.
     #[inline(always)]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Connection> {
-        let entry = self.entries.get_mut(usize::try_from(index).ok()?)?.as_mut()?;
-        Some(&mut entry.connection)
+        self.entries.get_mut(usize::try_from(index).ok()?)?.as_mut()
     }
 
     /// The same, to be read.
+    #[inline(always)]
     pub fn get(&self, index: u32) -> Option<&Connection> {
-        self.entry(index).map(|entry| &entry.connection)
+        self.entries.get(usize::try_from(index).ok()?)?.as_ref()
     }
 
     /// Asks for the memory of a lookup ahead of it.
@@ -106,7 +98,7 @@ impl Table {
         if bucket.tag == tag
             && let Some(entry) = usize::try_from(bucket.connection).ok().and_then(|at| self.entries.get(at))
         {
-            pmd_tap::prefetch_all(entry);
+            pmd_tap::prefetch_lines(entry, Connection::HOT_LINES);
         }
     }
 
@@ -120,9 +112,7 @@ impl Table {
             if bucket.connection == NONE {
                 return None;
             }
-            if bucket.tag == tag
-                && self.entry(bucket.connection).is_some_and(|entry| entry.connection.key() == key)
-            {
+            if bucket.tag == tag && self.get(bucket.connection).is_some_and(|found| found.key() == key) {
                 return Some(bucket.connection);
             }
             at = (at + 1) & (self.buckets.len() - 1);
@@ -143,17 +133,16 @@ impl Table {
             self.sweep(SWEEP, connection.epoch(), cx.store, is_over);
         }
         let tag = hash.bucket_bits();
-        let entry = Some(Entry { connection, tag });
         let index = if let Some(index) = self.free.pop() {
-            if let Some(place) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) {
-                *place = entry;
-            }
+            let at = usize::try_from(index).map_err(|_| TableFull)?;
+            (self.entries[at], self.tags[at]) = (Some(connection), tag);
             index
         } else {
             if self.entries.len() == self.capacity {
                 return Err(TableFull);
             }
-            self.entries.push(entry);
+            self.entries.push(Some(connection));
+            self.tags.push(tag);
             u32::try_from(self.entries.len() - 1).map_err(|_| TableFull)?
         };
         let mut at = self.home(tag);
@@ -177,11 +166,11 @@ impl Table {
         for _ in 0..most.min(self.entries.len()) {
             let index = self.hand;
             self.hand = (self.hand + 1) % self.entries.len();
-            let is_over = self.entries[index].as_mut().is_some_and(|entry| {
-                entry.connection.refresh(epoch);
-                let is_over = is_over(&entry.connection);
+            let is_over = self.entries[index].as_mut().is_some_and(|connection| {
+                connection.refresh(epoch);
+                let is_over = is_over(connection);
                 if is_over {
-                    entry.connection.free(store);
+                    connection.free(store);
                 }
                 is_over
             });
@@ -207,10 +196,10 @@ impl Table {
                 if self.len() <= target {
                     return;
                 }
-                let forget = self.entries[index].as_ref().is_some_and(|entry| {
-                    entry.connection.is_idle()
-                        && worth.is_none_or(|worth| entry.connection.worth() == worth)
-                        && now.since(entry.connection.last_seen()) >= quiet
+                let forget = self.entries[index].as_ref().is_some_and(|connection| {
+                    connection.is_idle()
+                        && worth.is_none_or(|worth| connection.worth() == worth)
+                        && now.since(connection.last_seen()) >= quiet
                 });
                 if forget {
                     self.remove(index);
@@ -220,10 +209,10 @@ impl Table {
     }
 
     fn remove(&mut self, index: usize) {
-        let (Some(entry), Ok(number)) = (self.entries[index].take(), u32::try_from(index)) else { return };
+        let (Some(_), Ok(number)) = (self.entries[index].take(), u32::try_from(index)) else { return };
         self.free.push(number);
         let mask = self.buckets.len() - 1;
-        let mut hole = self.home(entry.tag);
+        let mut hole = self.home(self.tags[index]);
         while self.buckets[hole].connection != number {
             hole = (hole + 1) & mask;
         }
@@ -249,7 +238,7 @@ impl Table {
         self.entries
             .iter()
             .enumerate()
-            .filter_map(|(index, entry)| Some((u32::try_from(index).ok()?, &entry.as_ref()?.connection)))
+            .filter_map(|(index, entry)| Some((u32::try_from(index).ok()?, entry.as_ref()?)))
     }
 }
 

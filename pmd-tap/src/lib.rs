@@ -38,7 +38,7 @@ pub use interface::InterfaceName;
 pub use packet::{PacketPort, PacketSettings, Reach, Sharing};
 pub use pool::{FramePool, PoolError, PoolSettings};
 pub use port::{Caps, LinkEvent, Losses, Port, PortError, RxState};
-pub use prefetch::{prefetch, prefetch_all};
+pub use prefetch::{prefetch, prefetch_lines};
 pub use replay::{
     Capture, CaptureError, CaptureWriter, CapturedFrame, CommentedFrame, PcapngWriter, ReplayPort,
 };

@@ -8,11 +8,11 @@ pub fn prefetch<T>(value: &T) {
     sys::prefetch(std::ptr::from_ref(value).cast());
 }
 
-/// Asks for all cache lines of `value` ahead of its use.
+/// Asks for some cache lines of `value`, counted from 0 in 64 bytes, ahead of their use.
 #[inline(always)]
-pub fn prefetch_all<T>(value: &T) {
+pub fn prefetch_lines<T, const LINES: usize>(value: &T, lines: [usize; LINES]) {
     let start = std::ptr::from_ref(value).cast::<i8>();
-    for offset in (0..size_of::<T>()).step_by(64) {
-        sys::prefetch(start.wrapping_add(offset));
+    for line in lines {
+        sys::prefetch(start.wrapping_add(line * 64));
     }
 }

@@ -8,6 +8,7 @@ const ROOM: usize = 16;
 
 /// Acknowledgments and the windows that came with them.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(super) struct AcksAhead {
     len: u8,
     acks: [SeqNumber; ROOM],

@@ -155,34 +155,39 @@ pub enum Worth {
 }
 
 /// One flow: what is held of it, and how it is compared.
+///
+/// Of a large table most connections are in no cache. So what an ordinary frame asks stands in few cache lines, here and in
+/// the structures below, and those alone are asked for ahead.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Connection {
+    /// Whether its ordinary segments may take the short way.
+    in_step: Stamp,
     flow: Flow,
-    epoch: u32,
-    /// Whether a timeout was reported in this epoch.
-    overdue: Reported,
     ruling: Ruling,
     /// Which set of rules said so; 0: none yet.
     ruled_by: u32,
-    /// Whether its ordinary segments may take the short way.
-    in_step: Stamp,
+    epoch: u32,
+    /// Whether a timeout was reported in this epoch.
+    overdue: Reported,
     protocol: Protocol,
 }
 
 /// The part of a connection that does not depend on its protocol.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Flow {
     key: FlowKey,
     last_seen: Nanos,
     queues: BySide<Queue>,
     tracking: Tracking,
-    /// A held frame may have arrived as early as this although it is not the head of its queue: fragments take their
-    /// place together, which is after the first of them came. The frame may have gone since.
-    early: Nanos,
     /// What the witness has of it in this epoch.
     witnessed: Option<Reason>,
     /// Whether it keeps differing.
     quarantine: Quarantine,
+    /// A held frame may have arrived as early as this although it is not the head of its queue: fragments take their
+    /// place together, which is after the first of them came. The frame may have gone since.
+    early: Nanos,
 }
 
 impl Flow {
@@ -298,6 +303,10 @@ pub struct Context<'a> {
 }
 
 impl Connection {
+    /// The cache lines, counted from 0, that an ordinary frame touches: key and time; queues and ruling; of a TCP
+    /// connection how the secondary counts, and the front of each stream.
+    pub(crate) const HOT_LINES: [usize; 5] = [0, 1, 2, 5, 8];
+
     /// A flow of which nothing was seen.
     pub fn new(key: FlowKey, packet: &Packet, epoch: u32, now: Nanos) -> Self {
         let protocol = match packet {

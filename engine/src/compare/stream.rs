@@ -42,23 +42,24 @@ impl Reset {
     }
 }
 
-/// One side's half of an incarnation.
+/// One side's half of an incarnation. What an ordinary segment asks stands in front, in one cache line.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
 pub(crate) struct Stream {
     /// `None` until the side has sent anything whose place is known.
     pub(crate) reach: Option<Reach>,
-    /// Positions sent beyond `reach.next`, with gaps in front.
-    islands: SpanList,
-    /// The positions whose frames are held, unless they stand in line.
-    pub(super) held: SpanList,
-    /// Held frames in step.
-    pub(super) line: Line,
     /// Highest acknowledgment number that counts.
     pub(crate) ack: Option<SeqNumber>,
     /// Highest right edge of a window that counts: ack and scaled window. Means nothing without an `ack`.
     pub(crate) edge: SeqNumber,
     /// How its windows are scaled.
     pub(super) scale: u8,
+    /// Held frames in step.
+    pub(super) line: Line,
+    /// The positions whose frames are held, unless they stand in line.
+    pub(super) held: SpanList,
+    /// Positions sent beyond `reach.next`, with gaps in front.
+    islands: SpanList,
     /// What its first SYN offered, once that counts.
     pub(super) options: Option<SynOptions>,
     /// Urgent positions that not both sides have passed.

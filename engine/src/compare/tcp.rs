@@ -25,6 +25,7 @@ const EMBRYONIC: Duration = Duration::from_mins(1);
 
 /// The lives of one TCP connection.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct TcpState {
     pub(super) current: Incarnation,
     /// The life before, in [`Store::former`], while something of it may still come.

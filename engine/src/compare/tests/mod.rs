@@ -2,6 +2,7 @@
 //! is not asked here: the catalogue and the oracle do.
 
 mod ends;
+mod layout;
 mod lives;
 mod positions;
 
