@@ -113,19 +113,26 @@ pub enum Feed<'a> {
 }
 
 impl Feed<'_> {
-    fn refill(&self, source: &mut Source, own: &mut OutQueue) {
-        if !source.taken.is_empty() {
-            return;
-        }
+    /// What comes next of it. Items of the output's own core are never moved into `source` first.
+    #[inline(always)]
+    fn front<'a>(&self, source: &'a mut Source, own: &'a mut OutQueue) -> Option<&'a OutItem> {
         match self {
-            Feed::Own => {
-                let take = own.items.len().min(BURST_FRAMES);
-                source.taken.extend(own.items.drain(..take));
-            }
+            Feed::Own => own.items.front(),
             Feed::Ring(ring) => {
-                if let Some(burst) = ring.pop() {
-                    source.taken.extend(burst);
-                }
+                source.refill(ring);
+                source.taken.front()
+            }
+        }
+    }
+
+    /// The same, taken.
+    #[inline(always)]
+    fn pop(&self, source: &mut Source, own: &mut OutQueue) -> Option<OutItem> {
+        match self {
+            Feed::Own => own.items.pop_front(),
+            Feed::Ring(ring) => {
+                source.refill(ring);
+                source.taken.pop_front()
             }
         }
     }
@@ -134,6 +141,17 @@ impl Feed<'_> {
         match self {
             Feed::Own => true,
             Feed::Ring(ring) => ring.is_empty(),
+        }
+    }
+}
+
+impl Source {
+    #[inline(always)]
+    fn refill(&mut self, ring: &Ring<OutBurst>) {
+        if self.taken.is_empty()
+            && let Some(burst) = ring.pop()
+        {
+            self.taken.extend(burst);
         }
     }
 }
@@ -272,8 +290,7 @@ impl Output {
     fn fill_running(&mut self, at: usize, own: &mut OutQueue, feed: &Feed<'_>) {
         let source = &mut self.sources[at];
         while source.stage == Stage::Running && !self.burst.is_full() {
-            feed.refill(source, own);
-            match source.taken.pop_front() {
+            match feed.pop(source, own) {
                 Some(OutItem::Frame(frame)) => self.burst.push(frame),
                 Some(OutItem::FlushBegin) => source.stage = Stage::Flushing,
                 Some(OutItem::FlushEnd) => {}
@@ -290,14 +307,13 @@ impl Output {
                 if source.stage == Stage::Flushed {
                     continue;
                 }
-                feed.refill(source, own);
-                match source.taken.front() {
+                match feed.front(source, own) {
                     Some(OutItem::Frame(frame)) => {
                         let key = (frame.arrival(), frame.ordinal(), at);
                         oldest = Some(oldest.map_or(key, |oldest| oldest.min(key)));
                     }
                     Some(OutItem::FlushBegin | OutItem::FlushEnd) => {
-                        source.taken.pop_front();
+                        feed.pop(source, own);
                         source.stage = Stage::Flushed;
                     }
                     None => return,
@@ -307,7 +323,7 @@ impl Output {
                 self.sources.iter_mut().for_each(|source| source.stage = Stage::Running);
                 return;
             };
-            if let Some(OutItem::Frame(frame)) = self.sources[at].taken.pop_front() {
+            if let Some(OutItem::Frame(frame)) = feeds[at].pop(&mut self.sources[at], own) {
                 self.burst.push(frame);
             }
         }
