@@ -4,6 +4,7 @@
 //! machine it runs on. `apt-get update` alone is run when the machine's lists cannot give the packages.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,14 +12,30 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
+use crate::netns::Namespace;
 use crate::process::profile_directory;
 
 /// What the folder holds, in words that change when it changes.
-const RECIPE: &str = "qemu-system-x86, vmlinuz, 8139cp.ko, mii.ko, busybox-static: 1\n";
+const RECIPE: &str =
+    "qemu-system-x86, vmlinuz, 8139cp.ko, mii.ko, virtio_net.ko, bridge.ko, busybox-static: 2\n";
 /// Written last; holds [`RECIPE`].
 const MARKER: &str = "complete";
-/// Modules of the guest's network card, in the order in which they are to be loaded.
-pub const MODULES: [&str; 2] = ["mii.ko", "8139cp.ko"];
+/// Modules of a guest's network card, in the order in which they are to be loaded.
+pub const RTL8139_MODULES: [&str; 2] = ["mii.ko", "8139cp.ko"];
+/// Those of a virtio card on the PCI bus, and of a bridge.
+pub const VIRTIO_MODULES: [&str; 11] = [
+    "virtio_ring.ko",
+    "virtio.ko",
+    "virtio_pci_modern_dev.ko",
+    "virtio_pci_legacy_dev.ko",
+    "virtio_pci.ko",
+    "failover.ko",
+    "net_failover.ko",
+    "virtio_net.ko",
+    "llc.ko",
+    "stp.ko",
+    "bridge.ko",
+];
 /// How long one command of the package manager may take, in seconds, as `timeout` takes it.
 const COMMAND_LIMIT: &str = "900";
 /// These belong to QEMU even where the machine has some of them already.
@@ -75,7 +92,25 @@ impl Cache {
         self.folder.join("vmlinuz")
     }
 
-    /// A kernel module, one of [`MODULES`].
+    /// QEMU inside a namespace, with `environment` (`NAME=value`) and without arguments but those for its firmware. Each of
+    /// the words becomes the next, so the child is QEMU itself, and dies with the thread that started it.
+    pub(super) fn qemu_in(&self, namespace: &Namespace, environment: &[OsString]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", namespace.holder_pid()));
+        command.args(["setpriv", "--pdeathsig=KILL", "env"]);
+        command.arg(format!("LD_LIBRARY_PATH={}", self.library_path()));
+        command.args(environment).arg(self.qemu());
+        for folder in self.firmware() {
+            command.arg("-L").arg(folder);
+        }
+        command.args(["-nodefaults", "-display", "none", "-cpu", "qemu64"]);
+        // One thread for all of a guest is the simplest of QEMU's ways to run one without KVM.
+        command.args(["-accel", "tcg,thread=single"]);
+        command.arg("-kernel").arg(self.kernel()).stdin(Stdio::null());
+        command
+    }
+
+    /// A kernel module, one of [`RTL8139_MODULES`] and [`VIRTIO_MODULES`].
     pub fn module(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -179,7 +214,8 @@ fn unpack_kernel(folder: &Path, package: &str) -> Result<()> {
         .spawn()
         .context("cannot run `dpkg`: this test needs Debian")?;
     let stream = archive.stdout.take().context("no stream from `dpkg`")?;
-    let listed = ["./boot/vmlinuz-*", "*/mii.ko", "*/8139cp.ko"];
+    let modules = RTL8139_MODULES.iter().chain(&VIRTIO_MODULES).map(|name| format!("*/{name}"));
+    let listed = ["./boot/vmlinuz-*".to_owned()].into_iter().chain(modules);
     let unpacked = Command::new("tar")
         .args(["-x", "--wildcards", "--transform", "s,.*/,,"])
         .args(listed)

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, ensure};
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use super::cache::Cache;
 use super::client::Client;
-use super::initramfs;
+use super::initramfs::{self, Cards};
 use super::monitor::Monitor;
 use super::wiring::{Node, Wiring};
 use crate::metrics::Scrape;
@@ -40,6 +40,8 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 /// QEMU's own checkpoints come that rarely, ms: all others are `colo`'s.
 const OWN_CHECKPOINTS: u64 = 3_600_000;
 
+/// What a guest's kernel is told.
+pub(super) const BOOT_WORDS: &str = "console=ttyS0 quiet ipv6.disable=1";
 /// Pairs that are tried.
 pub(super) const PAIRS: u32 = 3;
 /// What a guest's kernel says at its end; docs/TESTING.md says what is known of it.
@@ -265,7 +267,7 @@ impl Stage {
         crate::netns::require_root()?;
         let cache = Cache::get()?;
         let stage = Self { folder: tempfile::tempdir()?, namespace: Namespace::new()?, cache };
-        fs::write(stage.path("initramfs"), initramfs::archive(&stage.cache, seed)?)?;
+        fs::write(stage.path("initramfs"), initramfs::archive(&stage.cache, seed, Cards::OneRtl8139)?)?;
         for arguments in NETWORK {
             stage.namespace.ip(arguments)?;
         }
@@ -396,22 +398,10 @@ impl Stage {
     pub(super) fn qemu(&self, node: Node, wiring: &Wiring) -> Result<Child> {
         let (cache, name) = (&self.cache, node.letter());
         let log = File::create(self.path(&format!("{name}-qemu.log")))?;
-        let mut command = Command::new("nsenter");
-        // Each of these becomes the next, so the child is QEMU itself, and dies with the thread that runs the test.
-        command.arg(format!("--net=/proc/{}/ns/net", self.namespace.holder_pid()));
-        command.args(["setpriv", "--pdeathsig=KILL", "env"]);
-        command.arg(format!("LD_LIBRARY_PATH={}", cache.library_path()));
-        command.arg(assignment("LD_PRELOAD", &cache.shim()));
-        command.arg(cache.qemu());
-        for folder in cache.firmware() {
-            command.arg("-L").arg(folder);
-        }
-        // One thread for all of a guest is the simplest of QEMU's ways to run one without KVM.
-        command.args(["-machine", "pc", "-accel", "tcg,thread=single", "-cpu", "qemu64", "-nodefaults"]);
-        command.args(["-display", "none", "-append", "console=ttyS0 quiet ipv6.disable=1"]);
-        command.arg("-kernel").arg(cache.kernel()).arg("-initrd").arg(self.path("initramfs"));
+        let mut command = cache.qemu_in(&self.namespace, &[assignment("LD_PRELOAD", &cache.shim())]);
+        command.args(["-machine", "pc", "-append", BOOT_WORDS]).arg("-initrd").arg(self.path("initramfs"));
         command.arg("-serial").arg(format!("file:{}", self.socket(&format!("{name}-console.log"))));
-        command.args(&wiring.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(&wiring.arguments).stdout(log.try_clone()?).stderr(log);
         command.spawn().context("cannot run `nsenter` (Debian package util-linux)")
     }
 }

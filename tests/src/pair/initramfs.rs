@@ -1,11 +1,11 @@
-//! What both guests boot from: an uncompressed cpio archive in the kernel's format ("newc", buffer-format.rst of the
-//! kernel's documentation) with busybox, a network card's driver, and pages made from a seed.
+//! What guests boot from: an uncompressed cpio archive in the kernel's format ("newc", buffer-format.rst of the
+//! kernel's documentation) with busybox, network cards' drivers, and pages made from a seed.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::cache::{Cache, MODULES};
+use super::cache::{Cache, RTL8139_MODULES, VIRTIO_MODULES};
 
 /// Type and permission bits of a folder.
 const FOLDER: u32 = 0o40_755;
@@ -16,17 +16,32 @@ const FILE: u32 = 0o100_644;
 /// Those of a character device.
 const DEVICE: u32 = 0o20_600;
 
-/// The guest's first process. The second guest is never booted: it starts with the first one's memory.
-const INIT: &str = "#!/bin/busybox sh
+/// The guest's first process, up to its network cards. A second guest of a pair is never booted: it starts with the first
+/// one's memory.
+const BEGIN: &str = "#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
-insmod /lib/mii.ko
-insmod /lib/8139cp.ko
 ip link set lo up
-ip addr add 10.77.0.2/24 dev eth0
+";
+
+/// One card for both ways.
+const ONE_CARD: &str = "ip addr add 10.77.0.2/24 dev eth0
 ip link set eth0 up
-httpd -p 80 -h /www
+";
+
+/// What leaves goes out of the first two, because the bridge never learns where the client is; the third one hears.
+const FLOODED_CARDS: &str = "mount -t sysfs sys /sys
+brctl addbr br0
+brctl addif br0 eth0
+brctl addif br0 eth1
+ip addr add 10.77.0.2/24 dev br0
+for card in eth0 eth1 eth2 br0; do ip link set $card up; done
+arp -i br0 -s 10.77.0.1 52:54:00:77:00:01
+";
+
+/// The rest of it.
+const END: &str = "httpd -p 80 -h /www
 nc -ll -p 7 -e cat &
 echo GUEST-READY
 while true; do sleep 1000; done
@@ -38,6 +53,33 @@ const RANDOM_PAGE: &str = "#!/bin/sh
 printf \"Content-Type: text/plain\\r\\n\\r\\n\"
 { head -c 32 /dev/urandom; cat /proc/timer_list; } | sha256sum
 ";
+
+/// A guest's network cards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cards {
+    /// One, an RTL8139.
+    OneRtl8139,
+    /// Three of virtio: two that get all that the guest sends, each the same, and one that hears.
+    ThreeVirtio,
+}
+
+impl Cards {
+    fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::OneRtl8139 => &RTL8139_MODULES,
+            Self::ThreeVirtio => &VIRTIO_MODULES,
+        }
+    }
+
+    fn init(self) -> String {
+        let load = format!("for module in {}; do insmod /lib/$module; done\n", self.modules().join(" "));
+        let set_up = match self {
+            Self::OneRtl8139 => ONE_CARD,
+            Self::ThreeVirtio => FLOODED_CARDS,
+        };
+        format!("{BEGIN}{load}{set_up}{END}")
+    }
+}
 
 /// Last words of the guest's start on its console.
 pub const READY: &str = "GUEST-READY";
@@ -60,7 +102,7 @@ pub fn page(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// The whole archive.
-pub fn archive(cache: &Cache, seed: u64) -> Result<Vec<u8>> {
+pub fn archive(cache: &Cache, seed: u64, cards: Cards) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "lib", "proc", "sys", "www", "www/cgi-bin"] {
         archive.add(folder, FOLDER, &[], [0, 0])?;
@@ -68,9 +110,9 @@ pub fn archive(cache: &Cache, seed: u64) -> Result<Vec<u8>> {
     let read =
         |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     archive.add("dev/console", DEVICE, &[], [5, 1])?;
-    archive.add("init", PROGRAM, INIT.as_bytes(), [0, 0])?;
+    archive.add("init", PROGRAM, cards.init().as_bytes(), [0, 0])?;
     archive.add("bin/busybox", PROGRAM, &read(&cache.busybox())?, [0, 0])?;
-    for module in MODULES {
+    for module in cards.modules() {
         archive.add(&format!("lib/{module}"), FILE, &read(&cache.module(module))?, [0, 0])?;
     }
     for (length, path) in PAGES {

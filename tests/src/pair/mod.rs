@@ -9,12 +9,14 @@ pub mod guests;
 pub mod initramfs;
 pub mod monitor;
 pub mod shim;
+pub mod vhost;
 pub mod wiring;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use client::{Client, Latencies, Stream, Streamed};
 pub use guests::Guests;
+pub use vhost::VhostGuest;
 pub use wiring::Node;
 
 /// One pair at a time: four guests without KVM would only wait for each other. Holds among the tests of one process; cargo
