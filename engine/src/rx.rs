@@ -174,7 +174,7 @@ impl Input {
         self.bad_checksums
     }
 
-    /// Frames that the kernel dropped in front of the port.
+    /// Frames dropped in front of the port, as far as the port knows.
     pub fn lost(&self) -> u64 {
         self.port.losses().received
     }

@@ -1,7 +1,6 @@
 //! A port that writes down what crosses it: copies go to a bounded queue, and from there into a pcapng file by whoever has
 //! the [`CaptureFile`]. Frames go on as they are, and nobody waits for a disk.
 
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,9 +8,10 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::port::as_inside;
 use crate::{
-    Burst, Caps, CaptureError, CommentedFrame, Frame, FramePool, LinkEvent, Losses, Nanos, PcapngWriter,
-    PoolError, PoolSettings, Port, RxState,
+    Burst, CaptureError, CommentedFrame, Frame, FramePool, Nanos, PcapngWriter, PoolError, PoolSettings,
+    Port, RxState,
 };
 
 /// Copies that wait for the file, of all ports together.
@@ -182,37 +182,11 @@ impl<P: Port> Port for CapturePort<P> {
         self.inner.flush()
     }
 
-    fn is_up(&self) -> bool {
-        self.inner.is_up()
-    }
-
     fn is_over(&self) -> bool {
         self.inner.is_over()
     }
 
-    fn poll_link(&mut self) -> Option<LinkEvent> {
-        self.inner.poll_link()
-    }
-
-    fn obstacle(&self) -> Option<String> {
-        self.inner.obstacle()
-    }
-
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.readiness()
-    }
-
-    fn longest_nap(&self) -> Option<Duration> {
-        self.inner.longest_nap()
-    }
-
-    fn caps(&self) -> Caps {
-        self.inner.caps()
-    }
-
-    fn losses(&self) -> Losses {
-        self.inner.losses()
-    }
+    as_inside!(self => self.inner);
 }
 
 #[cfg(test)]
@@ -220,7 +194,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::{Capture, ChardevPort, Framing};
+    use crate::{Caps, Capture, ChardevPort, Framing};
 
     #[test]
     fn what_crosses_is_in_the_file_both_ways() {

@@ -9,12 +9,11 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use crate::{Burst, Caps, FramePool, LinkEvent, Losses, Nanos, Port, RxState};
+use crate::port::as_inside;
+use crate::{Burst, FramePool, Nanos, Port, RxState};
 use lane::Lane;
 
 pub use settings::{FaultError, FaultSettings, Rate};
@@ -162,77 +161,9 @@ impl<P: Port> Port for FaultPort<P> {
         self.inner.flush() && self.sent.is_empty()
     }
 
-    fn is_up(&self) -> bool {
-        self.inner.is_up()
-    }
-
     fn is_over(&self) -> bool {
         self.inner.is_over() && self.received.is_empty()
     }
 
-    fn poll_link(&mut self) -> Option<LinkEvent> {
-        self.inner.poll_link()
-    }
-
-    fn obstacle(&self) -> Option<String> {
-        self.inner.obstacle()
-    }
-
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.readiness()
-    }
-
-    fn longest_nap(&self) -> Option<Duration> {
-        self.inner.longest_nap()
-    }
-
-    fn caps(&self) -> Caps {
-        self.inner.caps()
-    }
-
-    fn losses(&self) -> Losses {
-        self.inner.losses()
-    }
-}
-
-impl Port for Box<dyn Port> {
-    fn rx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState {
-        self.as_mut().rx_burst(pool, now, burst)
-    }
-
-    fn tx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) {
-        self.as_mut().tx_burst(pool, now, burst);
-    }
-
-    fn flush(&mut self) -> bool {
-        self.as_mut().flush()
-    }
-
-    fn is_up(&self) -> bool {
-        self.as_ref().is_up()
-    }
-
-    fn is_over(&self) -> bool {
-        self.as_ref().is_over()
-    }
-
-    fn poll_link(&mut self) -> Option<LinkEvent> {
-        self.as_mut().poll_link()
-    }
-
-    fn obstacle(&self) -> Option<String> {
-        self.as_ref().obstacle()
-    }
-
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        self.as_ref().readiness()
-    }
-
-    fn caps(&self) -> Caps {
-        self.as_ref().caps()
-    }
-
-    fn losses(&self) -> Losses {
-        self.as_ref().losses()
-    }
+    as_inside!(self => self.inner);
 }

@@ -1,13 +1,14 @@
-//! What ports on network interfaces have in common: the name, whether the interface is up, its MTU, what the kernel drops.
+//! What ports on network interfaces have in common: the name, whether the interface is there and up, its MTU, queues.
 //!
 //! The name belongs to the network namespace in which the port was made, and so does everything asked of it later.
 
 pub(crate) mod header;
+pub(crate) mod meter;
 pub(crate) mod options;
+pub(crate) mod queues;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
@@ -17,19 +18,14 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::sys::interface::{self as sys, NAME_BYTES, RawName};
-use crate::{LinkEvent, Nanos};
+use crate::{Caps, LinkEvent, Nanos, VirtioHeader};
 
 /// How often the kernel is asked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Bytes of the kernel's table of interfaces that are read at once.
-const TABLE_BYTES: usize = 4096;
 /// `IFF_UP`: the administrator wants it up.
 const UP: u16 = 1;
 /// Link events kept for a reader that does not come.
 const MAX_EVENTS: usize = 16;
-/// Columns of `/proc/net/dev` behind the name: frames dropped on receiving and on sending.
-const RECEIVE_DROPS: usize = 3;
-const SEND_DROPS: usize = 11;
 
 /// The name of a network interface: 1 to 15 bytes, as `ip link` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,17 +83,8 @@ impl fmt::Debug for InterfaceName {
 pub(crate) enum Presence {
     Up,
     Down,
-    /// It was deleted, which is for good: one of the same name is another.
+    /// It was deleted. One of the same name is another, which the port has to be opened on.
     Gone,
-}
-
-/// Frames dropped at an interface, by its own count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Drops {
-    /// On the way from outside into the kernel.
-    pub(crate) received: u64,
-    /// On the way from the kernel to outside, which for a TAP device is us.
-    pub(crate) sent: u64,
 }
 
 /// One interface, looked at now and then.
@@ -107,44 +94,39 @@ pub(crate) struct Watch {
     /// What people call the port.
     title: String,
     control: OwnedFd,
-    table: Option<File>,
+    /// The interface's number: another one of the same name has another.
+    index: i32,
     presence: Presence,
     mtu: u32,
-    first: Drops,
-    drops: Drops,
     next: Nanos,
     events: VecDeque<LinkEvent>,
+    /// Why the port could not be opened on an interface that came in the place of one that was deleted.
+    refusal: Option<String>,
 }
 
 impl Watch {
     /// Looks at an interface that is there.
     pub(crate) fn new(name: InterfaceName, title: String) -> io::Result<Self> {
+        let control = control()?;
+        let index = sys::index(&control, name.raw())?;
         let mut watch = Self {
             name,
             title,
-            control: control()?,
-            // Bound to the namespace of the thread that opens it.
-            table: File::open("/proc/thread-self/net/dev").ok(),
+            control,
+            index,
             presence: Presence::Down,
             mtu: 0,
-            first: Drops::default(),
-            drops: Drops::default(),
             next: Nanos::ZERO,
             events: VecDeque::with_capacity(MAX_EVENTS),
+            refusal: None,
         };
-        sys::index(&watch.control, name.raw())?;
         watch.look();
-        watch.first = watch.drops;
         Ok(watch)
     }
 
     /// The interface's number.
-    pub(crate) fn index(&self) -> Result<i32, Errno> {
-        sys::index(&self.control, self.name.raw())
-    }
-
-    pub(crate) fn presence(&self) -> Presence {
-        self.presence
+    pub(crate) fn index(&self) -> i32 {
+        self.index
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -156,12 +138,9 @@ impl Watch {
         self.mtu
     }
 
-    /// Frames dropped since the port was made.
-    pub(crate) fn drops(&self) -> Drops {
-        Drops {
-            received: self.drops.received.saturating_sub(self.first.received),
-            sent: self.drops.sent.saturating_sub(self.first.sent),
-        }
+    /// What a port can do whose frames all have this header.
+    pub(crate) fn caps(&self, header: VirtioHeader) -> Caps {
+        Caps { virtio_header: !header.is_empty(), fixed_virtio_header: header, mtu: Some(self.mtu) }
     }
 
     /// Asks the kernel, if that is due.
@@ -186,18 +165,16 @@ impl Watch {
         if self.presence == Presence::Gone {
             return;
         }
-        let presence = match sys::flags(&self.control, self.name.raw()) {
-            Ok(flags) if flags & UP != 0 => Presence::Up,
-            Err(Errno::NODEV) => Presence::Gone,
-            _ => Presence::Down,
+        let presence = match sys::index(&self.control, self.name.raw()) {
+            Ok(index) if index == self.index => match sys::flags(&self.control, self.name.raw()) {
+                Ok(flags) if flags & UP != 0 => Presence::Up,
+                _ => Presence::Down,
+            },
+            Ok(_) | Err(Errno::NODEV) => Presence::Gone,
+            Err(_) => Presence::Down,
         };
         if let Ok(mtu) = sys::mtu(&self.control, self.name.raw()) {
             self.mtu = u32::try_from(mtu).unwrap_or(0);
-        }
-        if let Some(table) = &self.table
-            && let Some(drops) = read_drops(table, self.name)
-        {
-            self.drops = drops;
         }
         self.become_present(presence);
     }
@@ -206,6 +183,29 @@ impl Watch {
     #[cold]
     pub(crate) fn is_gone(&mut self) {
         self.become_present(Presence::Gone);
+    }
+
+    /// The number of the interface that has come in the place of the deleted one, if that is what happened.
+    pub(crate) fn successor(&self) -> Option<i32> {
+        if self.presence != Presence::Gone {
+            return None;
+        }
+        sys::index(&self.control, self.name.raw()).ok()
+    }
+
+    /// The port was opened on the successor, or why it could not be.
+    #[cold]
+    pub(crate) fn succeed(&mut self, opened: Result<i32, String>) {
+        match opened {
+            Ok(index) => {
+                self.index = index;
+                self.refusal = None;
+                // Up or down: it is told as a change.
+                self.presence = Presence::Down;
+                self.look();
+            }
+            Err(refusal) => self.refusal = Some(refusal),
+        }
     }
 
     fn become_present(&mut self, presence: Presence) {
@@ -233,12 +233,11 @@ impl Watch {
 
     /// What stands in the way, for people.
     pub(crate) fn obstacle(&self) -> Option<String> {
-        match self.presence {
-            Presence::Up => None,
-            Presence::Down => Some(format!("{} is down: ip link set {} up", self.title, self.name)),
-            Presence::Gone => {
-                Some(format!("{} was deleted: make the interface anew and start colo again", self.title))
-            }
+        match (self.presence, &self.refusal) {
+            (Presence::Up, _) => None,
+            (Presence::Down, _) => Some(format!("{} is down: ip link set {} up", self.title, self.name)),
+            (Presence::Gone, None) => Some(format!("{} was deleted: make the interface anew", self.title)),
+            (Presence::Gone, Some(refusal)) => Some(refusal.clone()),
         }
     }
 
@@ -267,37 +266,6 @@ fn control() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// The interface's row of the kernel's table.
-fn read_drops(table: &File, name: InterfaceName) -> Option<Drops> {
-    let mut buffer = [0; TABLE_BYTES];
-    let (mut kept, mut offset) = (0, 0_u64);
-    loop {
-        let got = rustix::io::pread(table, &mut buffer[kept..], offset).ok()?;
-        offset += u64::try_from(got).ok()?;
-        let end = kept + got;
-        let whole = buffer[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let rows = std::str::from_utf8(&buffer[..whole]).ok()?;
-        if let Some(drops) = rows.lines().find_map(|row| drops_of(row, name)) {
-            return Some(drops);
-        }
-        if got == 0 {
-            return None;
-        }
-        buffer.copy_within(whole..end, 0);
-        kept = end - whole;
-    }
-}
-
-/// `  name: numbers`, of which two are of interest.
-fn drops_of(row: &str, name: InterfaceName) -> Option<Drops> {
-    let (title, numbers) = row.split_once(':')?;
-    if title.trim() != name.as_str() {
-        return None;
-    }
-    let number = |column| numbers.split_whitespace().nth(column)?.parse().ok();
-    Some(Drops { received: number(RECEIVE_DROPS)?, sent: number(SEND_DROPS)? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,21 +292,11 @@ mod tests {
     fn loopback_is_watched() {
         let name: InterfaceName = "lo".parse().unwrap();
         let watch = Watch::new(name, "packet:lo".to_owned()).unwrap();
-        assert!(watch.mtu() > 0);
-        assert!(watch.table.is_some() && read_drops(watch.table.as_ref().unwrap(), name).is_some());
+        assert!(watch.mtu() > 0 && watch.index() > 0 && watch.successor().is_none());
         assert!(exists(name).unwrap());
         let none: InterfaceName = "no-such-device".parse().unwrap();
         assert!(!exists(none).unwrap());
         assert_eq!(Errno::from_io_error(&Watch::new(none, String::new()).unwrap_err()), Some(Errno::NODEV));
-    }
-
-    #[test]
-    fn a_row_of_the_table_has_the_drops() {
-        let name: InterfaceName = "tap0".parse().unwrap();
-        let row = "  tap0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16";
-        assert_eq!(drops_of(row, name), Some(Drops { received: 4, sent: 12 }));
-        assert_eq!(drops_of("tap01: 1 2 3 4 5 6 7 8 9 10 11 12", name), None);
-        assert_eq!(drops_of("tap0: 1 2 3", name), None);
     }
 
     #[test]
@@ -356,6 +314,25 @@ mod tests {
         assert_eq!(watch.next_event(), None, "it was down before");
         watch.hurry();
         assert!(watch.keep(Nanos(1)));
-        assert_eq!(watch.presence(), Presence::Gone, "gone is for good");
+        assert_eq!(watch.presence, Presence::Gone, "one of the same name is another");
+        assert!(watch.obstacle().unwrap().contains("make the interface anew"));
+    }
+
+    #[test]
+    fn an_interface_that_comes_in_the_place_of_another_is_noticed() {
+        let mut watch = Watch::new("lo".parse().unwrap(), "tap:lo".to_owned()).unwrap();
+        let is_up = watch.is_up();
+        while watch.next_event().is_some() {}
+        // The number is what tells them apart.
+        watch.index += 1_000;
+        assert!(watch.keep(Nanos(1)));
+        let deleted = LinkEvent::Down { reason: "the interface was deleted".to_owned() };
+        assert_eq!(watch.next_event(), is_up.then_some(deleted));
+        let index = watch.successor().unwrap();
+        watch.succeed(Err("it is no TAP device".to_owned()));
+        assert!(!watch.is_up() && watch.obstacle().as_deref() == Some("it is no TAP device"));
+        watch.succeed(Ok(index));
+        assert_eq!((watch.is_up(), watch.index(), watch.successor()), (is_up, index, None));
+        assert_eq!(watch.next_event().is_some(), is_up);
     }
 }

@@ -35,6 +35,7 @@ pub use dpdk::{DpdkAddress, DpdkAddressError, open_dpdk, start_dpdk};
 pub use fault::{Fault, FaultCounts, FaultError, FaultPort, FaultSettings, Rate};
 pub use frame::{Frame, VirtioHeader};
 pub use interface::InterfaceName;
+pub use interface::meter::LossMeter;
 pub use packet::{PacketPort, PacketSettings, Reach, Sharing};
 pub use pool::{FramePool, PoolError, PoolSettings};
 pub use port::{Caps, LinkEvent, Losses, Port, PortError, RxState};

@@ -6,12 +6,12 @@
 mod address;
 mod queue;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::event::epoll;
 use rustix::io::Errno;
 
-use crate::interface::{Presence, Watch};
+use crate::interface::Watch;
+use crate::interface::queues::Queues;
 use crate::sys;
 use crate::{Burst, Caps, FramePool, LinkEvent, Losses, Nanos, Port, PortError, RxState};
 use queue::{Queue, Read};
@@ -21,14 +21,12 @@ pub use address::{PacketSettings, Reach, Sharing};
 /// A port on a network interface.
 ///
 /// All queues are polled by whoever has the port, in turn, each until the burst is full; frames are sent by the first.
-/// What this machine sends on the interface is not received, so an output's frames do not come back.
+/// What this machine sends on the interface is not received, so an output's frames do not come back. When the interface
+/// was deleted and somebody makes another of the same name, the port goes on with that.
 #[derive(Debug)]
 pub struct PacketPort {
     settings: PacketSettings,
-    queues: Vec<Queue>,
-    turn: usize,
-    /// All queues together, to wait on, if there are several.
-    bundle: Option<OwnedFd>,
+    queues: Queues<Queue>,
     watch: Watch,
     received: u64,
     losses: Losses,
@@ -40,31 +38,11 @@ impl PacketPort {
     /// # Errors
     /// [`PortError::Os`], with the capability that is missing if one is.
     pub fn new(settings: &PacketSettings) -> Result<Self, PortError> {
-        let failed = |(action, source): (&'static str, Errno)| PortError::Os {
-            action,
-            address: settings.to_string(),
-            source: source.into(),
-            hint: hint(source, settings),
-        };
-        let watch = Watch::new(settings.name, settings.to_string())
-            .map_err(|source| failed(("look at", Errno::from_io_error(&source).unwrap_or(Errno::IO))))?;
-        let index = watch.index().map_err(|error| failed(("look at", error)))?;
-        let mut queues: Vec<Queue> = Vec::with_capacity(settings.queues);
-        let mut group = 0;
-        for _ in 0..settings.queues {
-            let queue = Queue::open(settings, index).map_err(failed)?;
-            if settings.queues > 1 {
-                group = sys::packet::join(queue.socket(), group, settings.sharing.fanout())
-                    .map_err(|error| failed(("share out the frames of", error)))?;
-            }
-            queues.push(queue);
-        }
-        let bundle = match &queues[..] {
-            [_] => None,
-            several => Some(bundle(several).map_err(|error| failed(("wait on", error)))?),
-        };
-        let settings = *settings;
-        Ok(Self { settings, queues, turn: 0, bundle, watch, received: 0, losses: Losses::default() })
+        let watch = Watch::new(settings.name, settings.to_string()).map_err(|source| {
+            failure(settings, ("look at", Errno::from_io_error(&source).unwrap_or(Errno::IO)))
+        })?;
+        let queues = open(settings, watch.index())?;
+        Ok(Self { settings: *settings, queues, watch, received: 0, losses: Losses::default() })
     }
 
     /// Looks at the interface and its losses, if that is due.
@@ -73,17 +51,42 @@ impl PacketPort {
         if self.watch.keep(now) {
             let lost: u64 = self.queues.iter_mut().map(Queue::take_losses).sum();
             self.losses.received += lost;
+            if let Some(index) = self.watch.successor() {
+                self.open_again(index);
+            }
         }
+    }
+
+    /// Goes on with the interface of that number. What the rings of the deleted one have left is lost with it.
+    #[cold]
+    fn open_again(&mut self, index: i32) {
+        let opened = open(&self.settings, index).map(|queues| self.queues = queues);
+        self.watch.succeed(opened.map(|()| index).map_err(|error| error.to_string()));
     }
 }
 
-/// One descriptor that is readable when one of several is.
-fn bundle(queues: &[Queue]) -> Result<OwnedFd, Errno> {
-    let bundle = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    for queue in queues {
-        epoll::add(&bundle, queue.socket(), epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+fn open(settings: &PacketSettings, index: i32) -> Result<Queues<Queue>, PortError> {
+    let failed = |failed| failure(settings, failed);
+    let mut queues: Vec<Queue> = Vec::with_capacity(settings.queues);
+    let mut group = 0;
+    for _ in 0..settings.queues {
+        let queue = Queue::open(settings, index).map_err(failed)?;
+        if settings.queues > 1 {
+            group = sys::packet::join(queue.socket(), group, settings.sharing.fanout())
+                .map_err(|error| failed(("share out the frames of", error)))?;
+        }
+        queues.push(queue);
     }
-    Ok(bundle)
+    Queues::new(queues).map_err(|error| failed(("wait on", error)))
+}
+
+fn failure(settings: &PacketSettings, (action, source): queue::Failure) -> PortError {
+    PortError::Os {
+        action,
+        address: settings.to_string(),
+        source: source.into(),
+        hint: hint(source, settings),
+    }
 }
 
 fn hint(error: Errno, settings: &PacketSettings) -> String {
@@ -110,10 +113,9 @@ impl Port for PacketPort {
     fn rx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState {
         self.keep(now);
         for _ in 0..self.queues.len() {
-            let at = self.turn;
-            self.turn = if at + 1 < self.queues.len() { at + 1 } else { 0 };
             let received = &mut self.received;
-            let stamped = self.queues[at].read(pool, burst, |frame| {
+            let Some(queue) = self.queues.next() else { break };
+            let stamped = queue.read(pool, burst, |frame| {
                 frame.stamp(now, *received);
                 *received += 1;
             });
@@ -156,10 +158,6 @@ impl Port for PacketPort {
         self.watch.is_up()
     }
 
-    fn is_over(&self) -> bool {
-        self.watch.presence() == Presence::Gone
-    }
-
     fn poll_link(&mut self) -> Option<LinkEvent> {
         self.watch.next_event()
     }
@@ -169,17 +167,12 @@ impl Port for PacketPort {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        let ready = self.bundle.as_ref().map(AsFd::as_fd).or_else(|| self.queues.first().map(Queue::socket));
         // An interface that is down reports errors without end.
-        ready.filter(|_| self.watch.is_up())
+        self.queues.readiness().filter(|_| self.watch.is_up())
     }
 
     fn caps(&self) -> Caps {
-        Caps {
-            virtio_header: !self.settings.header.is_empty(),
-            fixed_virtio_header: self.settings.header,
-            mtu: Some(self.watch.mtu()),
-        }
+        self.watch.caps(self.settings.header)
     }
 
     fn losses(&self) -> Losses {

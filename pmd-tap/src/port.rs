@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::{Burst, FramePool, Nanos, VirtioHeader};
+use crate::{Burst, FramePool, LossMeter, Nanos, VirtioHeader};
 
 /// What a receive left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,5 +131,148 @@ pub trait Port: Send {
     /// Frames that it could not carry, as of a quarter of a second ago at worst.
     fn losses(&self) -> Losses {
         Losses::default()
+    }
+
+    /// Frames dropped on their way in that only the kernel counts, and that [`losses`](Self::losses) has not: to be read
+    /// by a thread that may wait. `None`: there are none.
+    fn loss_meter(&self) -> Option<LossMeter> {
+        None
+    }
+}
+
+/// In `impl Port` of something around a port: what it has no part in is the inner port's answer. A method that is new in
+/// [`Port`] belongs here, or ports in boxes and behind faults lose it.
+macro_rules! as_inside {
+    ($self:ident => $inner:expr) => {
+        fn is_up(&$self) -> bool {
+            $inner.is_up()
+        }
+
+        fn poll_link(&mut $self) -> Option<$crate::LinkEvent> {
+            $inner.poll_link()
+        }
+
+        fn obstacle(&$self) -> Option<String> {
+            $inner.obstacle()
+        }
+
+        fn readiness(&$self) -> Option<std::os::fd::BorrowedFd<'_>> {
+            $inner.readiness()
+        }
+
+        fn longest_nap(&$self) -> Option<std::time::Duration> {
+            $inner.longest_nap()
+        }
+
+        fn caps(&$self) -> $crate::Caps {
+            $inner.caps()
+        }
+
+        fn losses(&$self) -> $crate::Losses {
+            $inner.losses()
+        }
+
+        fn loss_meter(&$self) -> Option<$crate::LossMeter> {
+            $inner.loss_meter()
+        }
+    };
+}
+pub(crate) use as_inside;
+
+impl Port for Box<dyn Port> {
+    fn rx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState {
+        (**self).rx_burst(pool, now, burst)
+    }
+
+    fn tx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) {
+        (**self).tx_burst(pool, now, burst);
+    }
+
+    fn flush(&mut self) -> bool {
+        (**self).flush()
+    }
+
+    fn is_over(&self) -> bool {
+        (**self).is_over()
+    }
+
+    as_inside!(self => (**self));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CaptureFile, FaultPort, FaultSettings};
+
+    /// A port with an answer of its own to everything.
+    struct Odd;
+
+    impl Port for Odd {
+        fn rx_burst(&mut self, _: &mut FramePool, _: Nanos, _: &mut Burst) -> RxState {
+            RxState::Down
+        }
+
+        fn tx_burst(&mut self, _: &mut FramePool, _: Nanos, _: &mut Burst) {}
+
+        fn flush(&mut self) -> bool {
+            true
+        }
+
+        fn is_up(&self) -> bool {
+            true
+        }
+
+        fn is_over(&self) -> bool {
+            true
+        }
+
+        fn poll_link(&mut self) -> Option<LinkEvent> {
+            Some(LinkEvent::Up { peer: "odd".to_owned() })
+        }
+
+        fn obstacle(&self) -> Option<String> {
+            Some("oddity".to_owned())
+        }
+
+        fn readiness(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn longest_nap(&self) -> Option<Duration> {
+            Some(Duration::from_micros(7))
+        }
+
+        fn caps(&self) -> Caps {
+            Caps { mtu: Some(7), ..Caps::default() }
+        }
+
+        fn losses(&self) -> Losses {
+            Losses { received: 7, sent: 8 }
+        }
+
+        fn loss_meter(&self) -> Option<LossMeter> {
+            LossMeter::new("lo".parse().ok()?)
+        }
+    }
+
+    /// By a generic function, which sees the box and not what is in it.
+    fn ask(port: &mut impl Port) {
+        assert!(port.is_up() && port.is_over() && port.flush() && port.readiness().is_none());
+        assert_eq!(port.poll_link(), Some(LinkEvent::Up { peer: "odd".to_owned() }));
+        assert_eq!(port.obstacle().as_deref(), Some("oddity"));
+        assert_eq!(port.longest_nap(), Some(Duration::from_micros(7)));
+        assert_eq!(port.caps().mtu, Some(7));
+        assert_eq!(port.losses(), Losses { received: 7, sent: 8 });
+        assert!(port.loss_meter().is_some());
+    }
+
+    #[test]
+    fn what_is_around_a_port_says_what_the_port_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = CaptureFile::create(directory.path().join("c.pcapng"), "colo", &["odd"]).unwrap();
+        let boxed: Box<dyn Port> = Box::new(Odd);
+        let faulty: Box<dyn Port> = Box::new(FaultPort::new(boxed, &FaultSettings::default()));
+        let mut port: Box<dyn Port> = Box::new(file.wrap(faulty).unwrap());
+        ask(&mut port);
     }
 }

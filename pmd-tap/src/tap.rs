@@ -11,11 +11,11 @@ mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::epoll;
 use rustix::io::Errno;
 
-use crate::interface::{Presence, Watch, header};
-use crate::{Burst, Caps, Frame, FramePool, LinkEvent, Losses, Nanos, Port, PortError, RxState};
+use crate::interface::queues::Queues;
+use crate::interface::{Watch, header};
+use crate::{Burst, Caps, Frame, FramePool, LinkEvent, LossMeter, Losses, Nanos, Port, PortError, RxState};
 use landing::{Landed, Landing};
 
 pub use address::{Lifetime, TapSettings};
@@ -23,15 +23,12 @@ pub use address::{Lifetime, TapSettings};
 /// A port on a TAP device.
 ///
 /// All queues are polled by whoever has the port, in turn, each until the burst is full; frames are sent by the first.
-/// A device that is down keeps what is to be sent. One that was deleted is over for good.
+/// A device that is down keeps what is to be sent. When one was deleted and somebody makes another of the same name, the
+/// port attaches to that.
 #[derive(Debug)]
 pub struct TapPort {
     settings: TapSettings,
-    queues: Vec<OwnedFd>,
-    /// Which queue is next.
-    turn: usize,
-    /// All queues together, to wait on, if there are several.
-    bundle: Option<OwnedFd>,
+    queues: Queues<OwnedFd>,
     watch: Watch,
     landing: Landing,
     received: u64,
@@ -54,20 +51,9 @@ impl TapPort {
     /// [`PortError::Os`], with the capability that is missing if one is.
     pub fn new(settings: &TapSettings) -> Result<Self, PortError> {
         let (queues, watch) = device::open(settings)?;
-        let bundle = match &queues[..] {
-            [_] => None,
-            several => Some(bundle(several).map_err(|source| PortError::Os {
-                action: "wait on",
-                address: settings.to_string(),
-                source: source.into(),
-                hint: String::new(),
-            })?),
-        };
         Ok(Self {
             settings: *settings,
             queues,
-            turn: 0,
-            bundle,
             watch,
             landing: Landing::new(settings.header),
             received: 0,
@@ -75,9 +61,26 @@ impl TapPort {
         })
     }
 
-    /// Reads one queue until the burst is full or the queue is empty.
-    fn drain(&mut self, queue: usize, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState {
-        let Some(queue) = self.queues.get(queue) else { return RxState::Empty };
+    /// Looks at the device, if that is due.
+    #[inline]
+    fn keep(&mut self, now: Nanos) {
+        if self.watch.keep(now) {
+            if let Some(index) = self.watch.successor() {
+                self.attach_again(index);
+            }
+            self.landing.expect(self.watch.mtu());
+        }
+    }
+
+    #[cold]
+    fn attach_again(&mut self, index: i32) {
+        let opened = device::attach_again(&self.settings).map(|queues| self.queues = queues);
+        self.watch.succeed(opened.map(|()| index).map_err(|error| error.to_string()));
+    }
+
+    /// Reads the next queue until the burst is full or the queue is empty.
+    fn drain(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState {
+        let Some(queue) = self.queues.next() else { return RxState::Empty };
         while !burst.is_full() {
             match self.landing.read(queue.as_fd(), pool) {
                 Landed::Frame(mut frame) => {
@@ -125,27 +128,14 @@ impl TapPort {
     }
 }
 
-/// One descriptor that is readable when one of several is.
-fn bundle(queues: &[OwnedFd]) -> Result<OwnedFd, Errno> {
-    let bundle = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    for queue in queues {
-        epoll::add(&bundle, queue, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
-    }
-    Ok(bundle)
-}
-
 impl Port for TapPort {
     fn rx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) -> RxState {
-        if self.watch.keep(now) {
-            self.landing.expect(self.watch.mtu());
-        }
+        self.keep(now);
         if !self.watch.is_up() {
             return RxState::Down;
         }
         for _ in 0..self.queues.len() {
-            let queue = self.turn;
-            self.turn = if queue + 1 < self.queues.len() { queue + 1 } else { 0 };
-            match self.drain(queue, pool, now, burst) {
+            match self.drain(pool, now, burst) {
                 RxState::Empty => {}
                 state => return state,
             }
@@ -154,7 +144,7 @@ impl Port for TapPort {
     }
 
     fn tx_burst(&mut self, pool: &mut FramePool, now: Nanos, burst: &mut Burst) {
-        self.watch.keep(now);
+        self.keep(now);
         if !self.watch.is_up() {
             return;
         }
@@ -178,10 +168,6 @@ impl Port for TapPort {
         self.watch.is_up()
     }
 
-    fn is_over(&self) -> bool {
-        self.watch.presence() == Presence::Gone
-    }
-
     fn poll_link(&mut self) -> Option<LinkEvent> {
         self.watch.next_event()
     }
@@ -192,19 +178,18 @@ impl Port for TapPort {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         // A device that is down reports errors without end.
-        let ready = self.bundle.as_ref().or_else(|| self.queues.first());
-        ready.filter(|_| self.watch.is_up()).map(AsFd::as_fd)
+        self.queues.readiness().filter(|_| self.watch.is_up())
     }
 
     fn caps(&self) -> Caps {
-        Caps {
-            virtio_header: !self.settings.header.is_empty(),
-            fixed_virtio_header: self.settings.header,
-            mtu: Some(self.watch.mtu()),
-        }
+        self.watch.caps(self.settings.header)
     }
 
     fn losses(&self) -> Losses {
-        Losses { received: self.watch.drops().sent, sent: self.refused }
+        Losses { received: 0, sent: self.refused }
+    }
+
+    fn loss_meter(&self) -> Option<LossMeter> {
+        LossMeter::new(self.settings.name)
     }
 }

@@ -6,6 +6,7 @@ mod core;
 mod diverged;
 mod epochs;
 mod memory;
+mod meters;
 mod pair;
 mod publish;
 mod rings;

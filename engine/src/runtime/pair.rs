@@ -9,6 +9,7 @@ use super::build::{Parts, build_cores, plan};
 use super::control::{Control, ControlCounters, ControlSettings, Silence};
 use super::core::{Core, Turns};
 use super::diverged::DivergedThread;
+use super::meters::Meters;
 use super::rings::Rings;
 use super::scrape::Scrape;
 use super::shared::Shared;
@@ -93,6 +94,7 @@ impl NewPair {
             exchange: diverged.as_ref().map(DivergedThread::exchange),
             turns: common.turns,
         };
+        let meters = Meters::new(&ports);
         let cores = build_cores(&settings, &plan, ports, &parts)?;
         let rings = Arc::new(Rings::new(plan));
         let counters = Arc::new(Mutex::new(ControlCounters::default()));
@@ -105,6 +107,7 @@ impl NewPair {
             control: Arc::clone(&counters),
             max_frames: settings.limits.max_held_frames,
             diverged: diverged.as_ref().map(DivergedThread::counts),
+            meters,
         });
         let control = Control::new(
             Arc::clone(&shared),

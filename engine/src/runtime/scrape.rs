@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::control::{ControlCounters, Differing, Held, ModeCounters, reason_cell};
 use super::diverged::DivergedCounts;
+use super::meters::Meters;
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortRole, Shared};
@@ -28,6 +29,7 @@ pub(super) struct Scrape {
     pub(super) control: Arc<Mutex<ControlCounters>>,
     pub(super) max_frames: usize,
     pub(super) diverged: Option<Arc<DivergedCounts>>,
+    pub(super) meters: Meters,
 }
 
 /// What is counted of all pairs.
@@ -52,6 +54,7 @@ impl Scrape {
             modes: modes(control.modes),
             flows: flows(&control.flows.held, &control.flows.differing),
             diverged: self.diverged.as_ref().map(|counts| counts.snapshot()).unwrap_or_default(),
+            lost: self.meters.read(),
             ..PairSnapshot::default()
         };
         for reason in Reason::ALL {

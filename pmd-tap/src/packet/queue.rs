@@ -34,6 +34,12 @@ pub(super) struct Queue {
     cut: u64,
 }
 
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket()
+    }
+}
+
 /// What reading came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::TapSettings;
 use super::address::Lifetime;
 use crate::PortError;
+use crate::interface::queues::Queues;
 use crate::interface::{Watch, exists};
 use crate::sys::interface as sys;
 
@@ -22,16 +23,38 @@ const MULTI_QUEUE: u16 = 0x0100;
 const OFFLOADS: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 const UDP_OFFLOADS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
+/// Whether the device is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Device {
+    There,
+    ToBeMade,
+}
+
 /// Opens the queues, and sets up a device that was made here.
-pub(super) fn open(settings: &TapSettings) -> Result<(Vec<OwnedFd>, Watch), PortError> {
-    let failed = |action, source: io::Error, hint: String| PortError::Os {
-        action,
-        address: settings.to_string(),
-        source,
-        hint,
-    };
-    let there = exists(settings.name).map_err(|source| failed("look for", source, String::new()))?;
-    let action = if there { "attach to" } else { "make" };
+pub(super) fn open(settings: &TapSettings) -> Result<(Queues<OwnedFd>, Watch), PortError> {
+    let failed = |action, source: io::Error| failure(settings, action, source, String::new());
+    let there = exists(settings.name).map_err(|source| failed("look for", source))?;
+    let queues = attach(settings, if there { Device::There } else { Device::ToBeMade })?;
+    let mut watch =
+        Watch::new(settings.name, settings.to_string()).map_err(|source| failed("look at", source))?;
+    if !there {
+        watch.set_up().map_err(|source| failed("set up", source))?;
+    }
+    Ok((queues, watch))
+}
+
+/// Opens the queues of a device that has come in the place of one that was deleted. It is left as it is.
+pub(super) fn attach_again(settings: &TapSettings) -> Result<Queues<OwnedFd>, PortError> {
+    attach(settings, Device::There)
+}
+
+fn failure(settings: &TapSettings, action: &'static str, source: io::Error, hint: String) -> PortError {
+    PortError::Os { action, address: settings.to_string(), source, hint }
+}
+
+fn attach(settings: &TapSettings, device: Device) -> Result<Queues<OwnedFd>, PortError> {
+    let failed = |action, source: Errno, hint| failure(settings, action, source.into(), hint);
+    let action = if device == Device::There { "attach to" } else { "make" };
     let mut queues = Vec::with_capacity(settings.queues);
     let mut flags = TAP | NO_PACKET_INFORMATION;
     if settings.queues > 1 {
@@ -42,27 +65,22 @@ pub(super) fn open(settings: &TapSettings) -> Result<(Vec<OwnedFd>, Watch), Port
     }
     for _ in 0..settings.queues {
         let opened =
-            open_tun().map_err(|source| failed("open /dev/net/tun for", source.into(), tun_hint(source)))?;
+            open_tun().map_err(|source| failed("open /dev/net/tun for", source, tun_hint(source)))?;
         let mut attached = sys::attach(&opened, settings.name.raw(), flags);
-        if attached == Err(Errno::INVAL) && there && settings.queues == 1 {
+        if attached == Err(Errno::INVAL) && device == Device::There && settings.queues == 1 {
             // One queue of a device that can have several.
             attached = sys::attach(&opened, settings.name.raw(), flags | MULTI_QUEUE);
         }
-        attached.map_err(|source| failed(action, source.into(), attach_hint(source, settings)))?;
+        attached.map_err(|source| failed(action, source, attach_hint(source, settings)))?;
         queues.push(opened);
     }
     for queue in &queues {
-        prepare(queue, settings).map_err(|source| failed("set offloads of", source.into(), String::new()))?;
+        prepare(queue, settings).map_err(|source| failed("set offloads of", source, String::new()))?;
     }
     if let (Lifetime::Persistent, Some(queue)) = (settings.lifetime, queues.first()) {
-        sys::set_persistent(queue).map_err(|source| failed("keep", source.into(), String::new()))?;
+        sys::set_persistent(queue).map_err(|source| failed("keep", source, String::new()))?;
     }
-    let mut watch = Watch::new(settings.name, settings.to_string())
-        .map_err(|source| failed("look at", source, String::new()))?;
-    if !there {
-        watch.set_up().map_err(|source| failed("set up", source, String::new()))?;
-    }
-    Ok((queues, watch))
+    Queues::new(queues).map_err(|source| failed("wait on", source, String::new()))
 }
 
 fn open_tun() -> Result<OwnedFd, Errno> {
