@@ -24,6 +24,15 @@ const STEP_LIMIT: Duration = Duration::from_secs(30);
 const METRICS: &str = "127.0.0.1:9420";
 /// Frames that a TAP device keeps for its reader: a whole window of TCP.
 const QUEUE_FRAMES: usize = 20_000;
+/// Bytes of a socket's buffer: least, first, most; half of it is TCP's window. A frame passes the kernel's backlog of 1,000
+/// frames three times where veth pairs lead to both inputs, and what a single input lacks is waited for until TCP sends it
+/// again. So no more is on its way than fits.
+const SMALL_WINDOW: &str = "4096 400000 400000";
+/// Frames that a ring of DPDK's `AF_PACKET` driver has room for.
+const RING_FRAMES: usize = 8_192;
+/// Counters are published every 20 ms, losses every 250.
+const COUNTERS_PERIOD: Duration = Duration::from_millis(50);
+const LOSSES_PERIOD: Duration = Duration::from_millis(400);
 
 /// Kind of the engine's three ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +45,22 @@ pub enum Kind {
     Packet,
     /// The same, with two sockets each that share the frames out.
     PacketQueues,
+    /// TAP devices that DPDK makes. Wants `colo` built with its feature `dpdk`, as the next does.
+    DpdkTap,
+    /// DPDK's `AF_PACKET` driver on veth pairs.
+    DpdkPacket,
+}
+
+impl Kind {
+    /// How the engine's addresses begin.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tap | Self::TapQueues => "tap:",
+            Self::Packet | Self::PacketQueues => "packet:",
+            Self::DpdkTap => "dpdk:net_tap",
+            Self::DpdkPacket => "dpdk:net_af_packet",
+        }
+    }
 }
 
 /// Whether the kernel leaves work to whoever comes next.
@@ -47,15 +72,24 @@ pub enum Offloads {
     Off,
 }
 
+/// What the engine did meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Processor time.
+    pub cpu: Duration,
+    /// The primary's frames.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// What a run came to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Bytes and times at the client and the server.
     pub speed: Speed,
-    /// Processor time of the engine meanwhile.
-    pub engine_cpu: Duration,
-    /// Bytes of the primary's frames.
-    pub primary_bytes: u64,
+    /// Of the engine, while the guest's bytes came.
+    pub usage: Usage,
     /// Frames lost at the engine's ports.
     pub lost: u64,
     /// The engine's summary.
@@ -89,9 +123,11 @@ impl Kernels {
             namespace.ip(&format!("link set {end} addrgenmode none up"))?;
             middle.ip(&format!("link set {here} addrgenmode none up"))?;
         }
-        if offloads == Offloads::Off && matches!(kind, Kind::Packet | Kind::PacketQueues) {
+        let is_veth = matches!(kind, Kind::Packet | Kind::PacketQueues | Kind::DpdkPacket);
+        if offloads == Offloads::Off && is_veth {
             // A TAP device has the kernel cut super-frames; a packet socket sees them as they are.
             server.ip("link set s0 gso_max_segs 1")?;
+            client.inside(|| Ok(std::fs::write("/proc/sys/net/ipv4/tcp_rmem", SMALL_WINDOW)?))?;
         }
         prepare(kind, &middle)?;
         let colo = middle.inside(|| Colo::start(arguments(kind, offloads, more)))?;
@@ -99,6 +135,7 @@ impl Kernels {
         wait::until("the engine's page of metrics", STEP_LIMIT, || kernels.scrape()).with_context(|| {
             format!("the engine did not start; stderr: {}", tail(&kernels.colo.stderr_so_far()))
         })?;
+        kernels.colo.wait_for_log("out is up", STEP_LIMIT)?;
         kernels.wire(kind)?;
         Ok(kernels)
     }
@@ -116,15 +153,18 @@ impl Kernels {
     /// What the server sends goes to both inputs, what the engine lets out to the client, what the client sends to the server.
     fn wire(&self, kind: Kind) -> Result<()> {
         let (primary, secondary) = match kind {
-            Kind::Tap | Kind::TapQueues => ("pri", "sec"),
-            Kind::Packet | Kind::PacketQueues => ("p0", "q0"),
+            Kind::Tap | Kind::TapQueues | Kind::DpdkTap => ("pri", "sec"),
+            Kind::Packet | Kind::PacketQueues | Kind::DpdkPacket => ("p0", "q0"),
         };
-        if matches!(kind, Kind::Tap | Kind::TapQueues) {
+        if primary == "pri" {
             for device in ["pri", "sec", "out"] {
                 self.middle
                     .ip(&format!("link set {device} addrgenmode none txqueuelen {QUEUE_FRAMES} up"))?;
             }
             self.redirect("out", "mirred egress redirect dev mc")?;
+        }
+        if kind == Kind::DpdkPacket {
+            self.redirect("o0", "mirred egress redirect dev mc")?;
         }
         self.redirect(
             "ms",
@@ -155,24 +195,53 @@ impl Kernels {
         Ok(sum)
     }
 
+    /// Does the work, and says what the engine did meanwhile.
+    pub fn measure<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<(T, Usage)> {
+        let before = self.usage()?;
+        let done = work(self);
+        let done = done.with_context(|| {
+            let page = self.scrape().map(|page| page.interesting()).unwrap_or_default();
+            format!("{page}\nstderr: {}", tail(&self.colo.stderr_so_far()))
+        })?;
+        let after = self.usage()?;
+        let usage = Usage {
+            cpu: after.cpu.saturating_sub(before.cpu),
+            frames: after.frames - before.frames,
+            bytes: after.bytes - before.bytes,
+        };
+        Ok((done, usage))
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        let cpu = self.engine_cpu()?;
+        std::thread::sleep(COUNTERS_PERIOD);
+        let page = self.scrape()?;
+        let of_primary = |name| page.sum(name, &["side=\"primary\""]);
+        let (frames, bytes) =
+            (of_primary("colo_frames_received_total")?, of_primary("colo_bytes_received_total")?);
+        Ok(Usage { cpu, frames, bytes })
+    }
+
+    /// Transfers by the order between the client and the server.
+    pub fn transfer(&self, order: &Order) -> Result<Speed> {
+        transfer::run(&self.client, &self.server, order)
+    }
+
     /// Transfers by the order, ends the engine, and returns what it all came to.
     pub fn run(mut self, order: &Order) -> Result<Outcome> {
-        let before = self.engine_cpu()?;
-        let speed = transfer::run(&self.client, &self.server, order);
+        let (speed, usage) = self.measure(|kernels| kernels.transfer(order))?;
         self.colo.check_alive()?;
-        let engine_cpu = self.engine_cpu()?.saturating_sub(before);
-        // Counters are published every 20 ms, losses every 250.
-        std::thread::sleep(Duration::from_millis(400));
-        let scrape = self.scrape()?;
-        let speed = speed.with_context(|| {
-            format!("{}\nstderr: {}", scrape.interesting(), tail(&self.colo.stderr_so_far()))
-        })?;
-        let lost = scrape.sum("colo_port_lost_frames_total", &[])?;
-        let primary_bytes = scrape.sum("colo_bytes_received_total", &["side=\"primary\""])?;
+        let (lost, summary) = self.finish()?;
+        Ok(Outcome { speed, usage, lost, summary })
+    }
+
+    /// Ends the engine; returns the frames lost at its ports, and its summary.
+    pub fn finish(self) -> Result<(u64, Value)> {
+        std::thread::sleep(LOSSES_PERIOD);
+        let lost = self.scrape()?.sum("colo_port_lost_frames_total", &[])?;
         let finished = self.colo.terminate(STEP_LIMIT)?;
         finished.expect_code(0)?;
-        let summary = serde_json::from_str(&finished.stdout).context("the engine's summary")?;
-        Ok(Outcome { speed, engine_cpu, primary_bytes, lost, summary })
+        Ok((lost, serde_json::from_str(&finished.stdout).context("the engine's summary")?))
     }
 }
 
@@ -196,7 +265,7 @@ impl Outcome {
 /// Devices that must be there before the engine is.
 fn prepare(kind: Kind, middle: &Namespace) -> Result<()> {
     match kind {
-        Kind::Tap => Ok(()),
+        Kind::Tap | Kind::DpdkTap => Ok(()),
         Kind::TapQueues => ["pri", "sec", "out"].into_iter().try_for_each(|name| {
             middle.ip(&format!("tuntap add dev {name} mode tap multi_queue"))?;
             middle.ip(&format!("link set {name} addrgenmode none up"))
@@ -205,6 +274,15 @@ fn prepare(kind: Kind, middle: &Namespace) -> Result<()> {
             middle.ip(&format!("link add {name}0 type veth peer name {name}1"))?;
             middle.ip(&format!("link set {name}0 addrgenmode none up"))?;
             middle.ip(&format!("link set {name}1 addrgenmode none up"))
+        }),
+        Kind::DpdkPacket => ["p", "q", "o"].into_iter().try_for_each(|name| {
+            middle.ip(&format!("link add {name}0 type veth peer name {name}1"))?;
+            for end in ["0", "1"] {
+                middle.ip(&format!("link set {name}{end} addrgenmode none up"))?;
+                // DPDK's driver knows no virtio header: the kernel completes checksums and cuts super-frames before it.
+                middle.ethtool(&format!("-K {name}{end} tx off tso off gso off"))?;
+            }
+            Ok(())
         }),
     }
 }
@@ -216,6 +294,11 @@ fn arguments(kind: Kind, offloads: Offloads, more: &str) -> Vec<String> {
         Offloads::Off => "",
     };
     let ports = match kind {
+        Kind::DpdkTap => {
+            ["0,iface=pri", "1,iface=sec", "2,iface=out"].map(|rest| format!("dpdk:net_tap{rest}"))
+        }
+        Kind::DpdkPacket => ["0,iface=p1", "1,iface=q1", "2,iface=o1"]
+            .map(|rest| format!("dpdk:net_af_packet{rest},framecnt={RING_FRAMES}")),
         Kind::Tap => ["tap:pri", "tap:sec", "tap:out"].map(|port| format!("{port}{vnet}")),
         Kind::TapQueues => ["tap:pri", "tap:sec", "tap:out"].map(|port| format!("{port},queues=2{vnet}")),
         Kind::Packet => {

@@ -79,12 +79,21 @@ impl Namespace {
         self.iproute2("tc", arguments)
     }
 
+    /// Runs `ethtool` in the same way.
+    pub fn ethtool(&self, arguments: &str) -> Result<()> {
+        self.tool("ethtool", "ethtool", arguments)
+    }
+
     fn iproute2(&self, command: &str, arguments: &str) -> Result<()> {
+        self.tool(command, "iproute2", arguments)
+    }
+
+    fn tool(&self, command: &str, package: &str, arguments: &str) -> Result<()> {
         self.inside(|| {
             let output = Command::new(command)
                 .args(arguments.split_whitespace())
                 .output()
-                .with_context(|| format!("cannot run `{command}` (Debian package iproute2)"))?;
+                .with_context(|| format!("cannot run `{command}` (Debian package {package})"))?;
             ensure!(
                 output.status.success(),
                 "`{command} {arguments}`: {}",
