@@ -10,8 +10,8 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::port::as_inside;
 use crate::{
-    Burst, CaptureError, CommentedFrame, Frame, FramePool, Nanos, PcapngWriter, PoolError, PoolSettings,
-    Port, RxState,
+    Burst, CaptureError, CommentedFrame, Former, Frame, FramePool, Nanos, PoolError, PoolSettings, Port,
+    RotatingWriter, Rotation, RxState,
 };
 
 /// Copies that wait for the file, of all ports together.
@@ -39,7 +39,7 @@ struct Tray {
 /// The file, and what waits for it.
 #[derive(Debug)]
 pub struct CaptureFile {
-    writer: PcapngWriter,
+    writer: RotatingWriter,
     tray: Arc<Tray>,
     /// Ports that were given out.
     ports: u32,
@@ -47,12 +47,18 @@ pub struct CaptureFile {
 }
 
 impl CaptureFile {
-    /// Makes the file, with an interface of that name for each port that is to be wrapped.
+    /// Makes the file, with an interface of that name for each port that is to be wrapped. Files of a former run move on, as
+    /// at a rotation.
     ///
     /// # Errors
     /// [`CaptureError::Create`].
-    pub fn create(path: impl AsRef<Path>, application: &str, ports: &[&str]) -> Result<Self, CaptureError> {
-        let writer = PcapngWriter::create(path, application, ports)?;
+    pub fn create(
+        path: impl AsRef<Path>,
+        application: &str,
+        ports: &[&str],
+        rotation: Rotation,
+    ) -> Result<Self, CaptureError> {
+        let writer = RotatingWriter::create(path, application, ports, rotation, Former::Keep)?;
         let tray = Arc::new(Tray { waiting: ArrayQueue::new(WAITING), skipped: AtomicU64::new(0) });
         Ok(Self { writer, tray, ports: 0, written: 0 })
     }
@@ -104,7 +110,7 @@ impl CaptureFile {
         Ok(())
     }
 
-    /// Frames in the file.
+    /// Frames written, those in files that are gone included.
     pub fn written(&self) -> u64 {
         self.written
     }
@@ -196,11 +202,13 @@ mod tests {
     use super::*;
     use crate::{Caps, Capture, ChardevPort, Framing};
 
+    const ROTATION: Rotation = Rotation { max_bytes: 1 << 30, files: 1 };
+
     #[test]
     fn what_crosses_is_in_the_file_both_ways() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c.pcapng");
-        let mut file = CaptureFile::create(&path, "colo", &["near", "far"]).unwrap();
+        let mut file = CaptureFile::create(&path, "colo", &["near", "far"], ROTATION).unwrap();
         let (near, far) = UnixStream::pair().unwrap();
         let mut near = file.wrap(ChardevPort::from_stream(near, Framing::Plain, "near")).unwrap();
         let mut far = file.wrap(ChardevPort::from_stream(far, Framing::Plain, "far")).unwrap();
@@ -222,9 +230,33 @@ mod tests {
     }
 
     #[test]
+    fn a_full_capture_goes_on_in_another_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.pcapng");
+        let rotation = Rotation { max_bytes: 4_000, files: 2 };
+        let mut file = CaptureFile::create(&path, "colo 1", &["out"], rotation).unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut port = file.wrap(ChardevPort::from_stream(near, Framing::Plain, "out")).unwrap();
+        let mut pool = FramePool::new(PoolSettings { small: 0, mtu: 1, jumbo: 0, gso: 0 }).unwrap();
+        for number in 0..10 {
+            let mut burst = Burst::new();
+            burst.push(pool.frame_from(&[number; 1_000]).unwrap());
+            port.tx_burst(&mut pool, Nanos::ZERO, &mut burst);
+            file.write_waiting(Duration::ZERO).unwrap();
+        }
+        assert_eq!((file.written(), file.skipped()), (10, 0));
+        let first_bytes = |path: &Path| -> Vec<u8> {
+            Capture::open(path).unwrap().map(|frame| frame.unwrap().bytes[0]).collect()
+        };
+        let kept = [directory.path().join("c.1.pcapng"), path].map(|path| first_bytes(&path));
+        assert_eq!(kept, [vec![6, 7, 8], vec![9]]);
+    }
+
+    #[test]
     fn what_did_not_go_is_not_written_and_a_full_tray_is_counted() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = CaptureFile::create(directory.path().join("c.pcapng"), "colo", &["out"]).unwrap();
+        let mut file =
+            CaptureFile::create(directory.path().join("c.pcapng"), "colo", &["out"], ROTATION).unwrap();
         let (near, _far) = UnixStream::pair().unwrap();
         let mut port = file.wrap(ChardevPort::from_stream(near, Framing::Plain, "out")).unwrap();
         let mut pool = FramePool::new(PoolSettings { small: 0, mtu: 0, jumbo: 0, gso: 64 }).unwrap();

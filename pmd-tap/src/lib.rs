@@ -41,7 +41,8 @@ pub use pool::{FramePool, PoolError, PoolSettings};
 pub use port::{Caps, LinkEvent, Losses, Port, PortError, RxState};
 pub use prefetch::{prefetch, prefetch_lines};
 pub use replay::{
-    Capture, CaptureError, CaptureWriter, CapturedFrame, CommentedFrame, PcapngWriter, ReplayPort,
+    Capture, CaptureError, CaptureWriter, CapturedFrame, CommentedFrame, Former, PcapngWriter, ReplayPort,
+    RotatingWriter, Rotation,
 };
 pub use resident::{Pages, make_resident};
 pub use tap::{Lifetime, TapPort, TapSettings};

@@ -202,7 +202,7 @@ impl Port for Box<dyn Port> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CaptureFile, FaultPort, FaultSettings};
+    use crate::{CaptureFile, FaultPort, FaultSettings, Rotation};
 
     /// A port with an answer of its own to everything.
     struct Odd;
@@ -269,7 +269,9 @@ mod tests {
     #[test]
     fn what_is_around_a_port_says_what_the_port_says() {
         let directory = tempfile::tempdir().unwrap();
-        let mut file = CaptureFile::create(directory.path().join("c.pcapng"), "colo", &["odd"]).unwrap();
+        let rotation = Rotation { max_bytes: 1 << 20, files: 1 };
+        let mut file =
+            CaptureFile::create(directory.path().join("c.pcapng"), "colo", &["odd"], rotation).unwrap();
         let boxed: Box<dyn Port> = Box::new(Odd);
         let faulty: Box<dyn Port> = Box::new(FaultPort::new(boxed, &FaultSettings::default()));
         let mut port: Box<dyn Port> = Box::new(file.wrap(faulty).unwrap());

@@ -10,6 +10,7 @@ mod error;
 mod pcapng;
 mod port;
 mod reader;
+mod rotation;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -18,6 +19,7 @@ mod writer_ng;
 pub use error::CaptureError;
 pub use port::ReplayPort;
 pub use reader::{Capture, CapturedFrame};
+pub use rotation::{Former, RotatingWriter, Rotation};
 pub use writer::CaptureWriter;
 pub use writer_ng::{CommentedFrame, PcapngWriter};
 

@@ -1,6 +1,5 @@
 //! Faults and captures around a pair's ports, as the command line asks for them, and the thread that writes a capture.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,6 +14,8 @@ use crate::runtime::EnginePorts;
 
 /// How often the file is written to.
 const LOOK: Duration = Duration::from_millis(20);
+/// Who writes the file.
+const APPLICATION: &str = concat!("colo ", env!("CARGO_PKG_VERSION"));
 /// The interfaces of a capture, in the order in which ports are wrapped.
 const PORTS: [&str; 3] = ["primary_in", "secondary_in", "out"];
 
@@ -32,19 +33,16 @@ pub(super) fn wrap(ports: EnginePorts, settings: &WrapperSettings) -> anyhow::Re
     let primary = wrapped.add_faults("primary", primary, settings.primary.as_ref());
     let secondary = wrapped.add_faults("secondary", secondary, settings.secondary.as_ref());
     let out = wrapped.add_faults("out", out, settings.out.as_ref());
-    let Some(path) = &settings.capture else {
+    let Some(path) = &settings.capture.path else {
         return Ok((EnginePorts { primary, secondary, out }, wrapped));
     };
-    let mut file = create(path)?;
+    let mut file = CaptureFile::create(path, APPLICATION, &PORTS, settings.capture.rotation)
+        .map_err(|error| UsageError(format!("--capture: {error}")))?;
     let mut captured = |port| file.wrap(port).map(|port| -> Box<dyn Port> { Box::new(port) });
     let ports =
         EnginePorts { primary: captured(primary)?, secondary: captured(secondary)?, out: captured(out)? };
     wrapped.capture = Some(file);
     Ok((ports, wrapped))
-}
-
-fn create(path: &Path) -> Result<CaptureFile, UsageError> {
-    CaptureFile::create(path, "colo", &PORTS).map_err(|error| UsageError(format!("--capture: {error}")))
 }
 
 impl Wrapped {

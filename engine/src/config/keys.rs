@@ -73,7 +73,7 @@ const WORKERS: RangeInclusive<u64> = 1..=64;
 const MANY: RangeInclusive<u64> = 64..=4_194_304;
 
 /// A file must have room for one record at least; above a TiB it is a mistake.
-const DIVERGED_BYTES: RangeInclusive<u64> = 1_048_576..=1 << 40;
+pub(super) const FILE_BYTES: RangeInclusive<u64> = 1_048_576..=1 << 40;
 
 /// Every key, in the order `dump-config` prints them.
 pub(super) static KEYS: [Key; 36] = [
@@ -311,15 +311,15 @@ pub(super) static KEYS: [Key; 36] = [
         name: "diverged_max_bytes",
         meaning: "bytes of the diverged file, at which a new one is begun",
         example: "67108864",
-        set: |s, v| number(v, &DIVERGED_BYTES, "bytes").map(|bytes| s.diverged.max_bytes = bytes),
-        show: |s| Shown::Integer(s.diverged.max_bytes.into()),
+        set: |s, v| number(v, &FILE_BYTES, "bytes").map(|bytes| s.diverged.rotation.max_bytes = bytes),
+        show: |s| Shown::Integer(s.diverged.rotation.max_bytes.into()),
     },
     Key {
         name: "diverged_files",
         meaning: "diverged files kept, the current one included",
         example: "4",
-        set: |s, v| count(v, &(1..=1_000), "files").map(|files| s.diverged.files = files),
-        show: |s| s.diverged.files.into(),
+        set: |s, v| count(v, &(1..=1_000), "files").map(|files| s.diverged.rotation.files = files),
+        show: |s| s.diverged.rotation.files.into(),
     },
     Key {
         name: "metrics",

@@ -34,4 +34,4 @@ pub use settings::{
     OnPrimaryLoss, OnSecondaryLoss, PolicySettings, PollMode, PortSettings, Ports, Purpose, QuarantineConfig,
     RunMode, RuntimeSettings, Settings,
 };
-pub use wrappers::{FaultSpec, WrapperSettings};
+pub use wrappers::{CaptureSettings, FaultSpec, WrapperSettings};

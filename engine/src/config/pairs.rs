@@ -130,7 +130,7 @@ pub(super) fn check(pairs: &[LoadedPair], machine: &Machine) -> Result<(), Confi
         }
         let file = pair.settings.diverged.path.as_ref();
         let file = file.map(|path| ("diverged", path.display().to_string()));
-        let capture = pair.settings.wrappers.capture.as_ref();
+        let capture = pair.settings.wrappers.capture.path.as_ref();
         let file = file.into_iter().chain(capture.map(|path| ("capture", path.display().to_string())));
         for (key, value) in endpoints(&pair.settings).into_iter().chain(file) {
             let shared = taken.iter().find(|(_, other, _)| *other == value);

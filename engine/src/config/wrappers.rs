@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use pmd_tap::FaultSettings;
+use pmd_tap::{FaultSettings, Rotation};
 
-use super::keys::{Key, file};
-use super::value::{Expected, Shown, Value};
+use super::keys::{FILE_BYTES, Key, file};
+use super::value::{Expected, Shown, Value, count, number};
 
 /// What `--fault` looks like, for messages.
 const FAULT_SYNTAX: &str = "SIDE:FAULT=SHARE[,...] with SIDE primary, secondary or out, as in \
@@ -21,7 +21,22 @@ pub struct WrapperSettings {
     /// Faults at the output.
     pub out: Option<FaultSpec>,
     /// Where what crosses the ports is written down.
-    pub capture: Option<PathBuf>,
+    pub capture: CaptureSettings,
+}
+
+/// A capture of what crosses the ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureSettings {
+    /// The file; `None`: none.
+    pub path: Option<PathBuf>,
+    /// How much is kept.
+    pub rotation: Rotation,
+}
+
+impl Default for CaptureSettings {
+    fn default() -> Self {
+        Self { path: None, rotation: Rotation { max_bytes: 1 << 30, files: 4 } }
+    }
 }
 
 /// Faults, and how they were written.
@@ -33,25 +48,44 @@ pub struct FaultSpec {
 }
 
 /// The keys, in the order `dump-config` prints them.
-pub(super) static WRAPPER_KEYS: [Key; 2] = [
+pub(super) static WRAPPER_KEYS: [Key; 4] = [
     Key {
         name: "fault",
         meaning: "for trials: what goes wrong at ports, \"SIDE:drop=0.01,duplicate=0.01,reorder=0.05,corrupt=0.001,\
                   truncate=0.001,delay=5ms,stall=0.001,seed=7\" with SIDE primary, secondary or out; several with spaces \
                   between, or as a list; or \"off\"",
         example: "\"primary:drop=0.01,seed=7\"",
-        set: |s, v| faults(v, s.wrappers.capture.take()).map(|wrappers| s.wrappers = wrappers),
+        set: |s, v| {
+            faults(v)
+                .map(|faults| s.wrappers = WrapperSettings { capture: s.wrappers.capture.clone(), ..faults })
+        },
         show: |s| show(&s.wrappers),
     },
     Key {
         name: "capture",
         meaning: "pcapng file for every frame that crosses the ports; or \"off\"",
         example: "\"/var/lib/colo/capture.pcapng\"",
-        set: |s, v| file(v).map(|path| s.wrappers.capture = path),
+        set: |s, v| file(v).map(|path| s.wrappers.capture.path = path),
         show: |s| {
-            let path = s.wrappers.capture.as_ref();
+            let path = s.wrappers.capture.path.as_ref();
             path.map_or_else(|| Shown::text("off"), |path| Shown::text(path.display()))
         },
+    },
+    Key {
+        name: "capture_max_bytes",
+        meaning: "bytes of the capture, at which a new file is begun",
+        example: "1073741824",
+        set: |s, v| {
+            number(v, &FILE_BYTES, "bytes").map(|bytes| s.wrappers.capture.rotation.max_bytes = bytes)
+        },
+        show: |s| Shown::Integer(s.wrappers.capture.rotation.max_bytes.into()),
+    },
+    Key {
+        name: "capture_files",
+        meaning: "files of the capture that are kept, the current one included",
+        example: "4",
+        set: |s, v| count(v, &(1..=1_000), "files").map(|files| s.wrappers.capture.rotation.files = files),
+        show: |s| s.wrappers.capture.rotation.files.into(),
     },
 ];
 
@@ -68,9 +102,9 @@ fn show(wrappers: &WrapperSettings) -> Shown {
     if said.is_empty() { Shown::text("off") } else { Shown::Text(said.join(" ")) }
 }
 
-fn faults(value: &Value, capture: Option<PathBuf>) -> Result<WrapperSettings, Expected> {
+fn faults(value: &Value) -> Result<WrapperSettings, Expected> {
     let expected = || FAULT_SYNTAX.to_owned();
-    let mut wrappers = WrapperSettings { capture, ..WrapperSettings::default() };
+    let mut wrappers = WrapperSettings::default();
     let texts = match value {
         Value::List(items) => items.iter().map(|item| item.as_text().ok_or_else(expected)).collect(),
         one => one.as_text().map(|text| text.split_whitespace().collect()).ok_or_else(expected),
@@ -108,15 +142,15 @@ mod tests {
     #[test]
     fn faults_are_read_shown_and_read_again() {
         let word = Value::Word("primary:drop=0.01,seed=7 out:delay=5ms".to_owned());
-        let read = faults(&word, Some("c".into())).unwrap();
+        let read = faults(&word).unwrap();
         let primary = read.primary.as_ref().unwrap().settings;
         assert_eq!((primary.seed, primary.rate(Fault::Drop)), (7, Rate::millionths(10_000)));
-        assert!(read.secondary.is_none() && read.capture.is_some());
+        assert!(read.secondary.is_none());
         let Shown::Text(shown) = show(&read) else { panic!("shown otherwise") };
         assert_eq!(shown, "primary:drop=0.01,seed=7 out:delay=5ms");
         let list = ["primary:drop=0.01,seed=7", "out:delay=5ms"].map(|text| Value::Text(text.to_owned()));
-        assert_eq!(faults(&Value::List(list.into()), Some("c".into())), Ok(read));
-        assert_eq!(faults(&Value::Word("off".to_owned()), None), Ok(WrapperSettings::default()));
+        assert_eq!(faults(&Value::List(list.into())), Ok(read));
+        assert_eq!(faults(&Value::Word("off".to_owned())), Ok(WrapperSettings::default()));
     }
 
     #[test]
@@ -128,9 +162,9 @@ mod tests {
             ("out:drop=2", "drop=2 is no share from 0 to 1"),
             ("out:drop=0.1 out:drop=0.2", "out is there twice"),
         ] {
-            let expected = faults(&Value::Word(text.to_owned()), None).unwrap_err();
+            let expected = faults(&Value::Word(text.to_owned())).unwrap_err();
             assert!(expected.contains(problem), "{expected}");
         }
-        assert!(faults(&Value::Boolean(true), None).is_err());
+        assert!(faults(&Value::Boolean(true)).is_err());
     }
 }

@@ -7,9 +7,9 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pmd_tap::{Capture, CaptureError, CaptureWriter, CapturedFrame, Nanos};
+use pmd_tap::{Capture, CaptureError, CaptureWriter, CapturedFrame, Former, Nanos};
 
-use crate::diverged::{DivergedFile, DivergedSettings, Former};
+use crate::diverged::{DivergedFile, DivergedSettings};
 use crate::policy::RuleSet;
 use crate::side::BySide;
 use crate::virtual_time::{Input, VirtualSettings, VirtualTime};

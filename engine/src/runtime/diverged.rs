@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pmd_tap::Clock;
+use pmd_tap::{Clock, Former};
 use tracing::Span;
 
 use super::EngineError;
 use super::control::unix_time;
-use crate::diverged::{DivergedFile, DivergedSettings, Former};
+use crate::diverged::{DivergedFile, DivergedSettings};
 use crate::metrics::Diverged;
 use crate::witness::Exchange;
 

@@ -147,6 +147,11 @@ impl PcapngWriter {
         self.len
     }
 
+    /// Frames written.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
     /// Whether no frame was written yet.
     pub fn is_empty(&self) -> bool {
         self.frames == 0
