@@ -1,7 +1,7 @@
 #!/bin/sh
-# Instructions a pair by callgrind, warm-up and filling left out.
+# Instructions by callgrind, warm-up and filling left out: a pair in a scenario, a frame in a part alone.
 #
-#   bench/instructions.sh [SCENARIO]...   counts; all scenarios without one
+#   bench/instructions.sh [NAME]...       counts scenarios and parts; all without one
 #   bench/instructions.sh --check         counts those of bench/instructions.txt and ends with 1 when one is more than 3 % off
 #   bench/instructions.sh --record        writes that file anew, after a change that is meant
 #
@@ -24,24 +24,27 @@ cargo build --quiet --release --locked -p colo-bench --bin instructions
 compiler=$(rustc --version)
 if [ "$mode" != count ]; then
     set -- tcp-64-1000f-512p-primary tcp-64-1000f-512p-secondary tcp-64-10000f-512p-primary tcp-1514-1000f-512p-primary \
-        udp-64-1000f-512p-primary udp-64-1000f-512p-secondary late-1024 shuffled-secondary-32 shuffled-primary-32
+        udp-64-1000f-512p-primary udp-64-1000f-512p-secondary late-1024 shuffled-secondary-32 shuffled-primary-32 \
+        wire-tcp wire-udp table ring out
 elif [ $# -eq 0 ]; then
     set -- tcp-64-1000f-512p-primary tcp-64-1000f-512p-secondary tcp-64-10000f-512p-primary \
         tcp-64-100000f-512p-primary tcp-1514-1000f-512p-primary udp-64-1000f-512p-primary udp-64-1000f-512p-secondary \
         late-1 late-32 late-1024 shuffled-secondary-1 shuffled-secondary-2 shuffled-secondary-32 shuffled-secondary-1024 \
         shuffled-primary-1 shuffled-primary-2 shuffled-primary-32 shuffled-primary-1024 \
-        reversed-secondary-1024 reversed-primary-1024 gapped-secondary-1024 gapped-primary-1024
+        reversed-secondary-1024 reversed-primary-1024 gapped-secondary-1024 gapped-primary-1024 \
+        wire-tcp wire-udp table ring out
 fi
 
-# Instructions a pair of a scenario.
+# Instructions a pair of a scenario, or a frame of a part.
 count() {
     if ! log=$(valgrind --tool=callgrind --collect-atstart=no --toggle-collect='colo_bench::rig::Rig::pass' \
+        --toggle-collect='colo_bench::parts::pass' \
         --callgrind-out-file="$base/callgrind.$1.out" "$base/release/instructions" "$1" 6 2>&1); then
         printf '%s\n' "$log" >&2
         return 1
     fi
     printf '%s\n' "$log" | awk '
-        / pairs$/ { pairs = $1 }
+        / (pairs|frames)$/ { pairs = $1 }
         /Collected :/ { if (pairs) printf "%.1f\n", $NF / pairs }'
 }
 
@@ -62,7 +65,7 @@ for scenario in "$@"; do
         echo "$scenario $now" >>"$record.new"
     fi
     if [ "$mode" != check ]; then
-        printf '%-32s %8.1f instructions a pair\n' "$scenario" "$now"
+        printf '%-32s %8.1f instructions\n' "$scenario" "$now"
         continue
     fi
     then=$(awk -v scenario="$scenario" '$1 == scenario { print $2 }' "$record")
@@ -71,7 +74,7 @@ for scenario in "$@"; do
         exit 1
     fi
     off=$(awk -v now="$now" -v then="$then" 'BEGIN { printf "%+.1f", 100 * (now / then - 1) }')
-    printf '%-32s %8.1f instructions a pair, %8.1f recorded, %s %%\n' "$scenario" "$now" "$then" "$off"
+    printf '%-32s %8.1f instructions, %8.1f recorded, %s %%\n' "$scenario" "$now" "$then" "$off"
     if [ "$recorded_by" = "$compiler" ] && awk -v off="$off" 'BEGIN { exit !(off > 3 || off < -3) }'; then
         echo "    more than 3 % off: find out why, or bench/instructions.sh --record if it is meant" >&2
         status=1

@@ -8,6 +8,7 @@
 pub mod cpu_time;
 pub mod frames;
 pub mod load;
+pub mod parts;
 pub mod peer;
 pub mod report;
 pub mod rig;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use colo_bench::load::command::Load;
 use colo_bench::load::echo;
+use colo_bench::load::idle::Idle;
 use colo_bench::peer::command::Peer;
 use colo_bench::report::command::Report;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -34,6 +35,11 @@ enum Command {
   colo-bench load --frame 65000 --window 32
   colo-bench load --primary-in unix:/run/p --secondary-in unix:/run/s --out unix:/run/o")]
     Load(Load),
+    /// What `colo` takes of a core without traffic, polling adaptively and busily, and how long a pair takes that wakes it
+    #[command(after_help = "Examples:
+  colo-bench idle
+  colo-bench idle --workers 2 --seconds 20 --json")]
+    Idle(Idle),
     /// A plan on `colo` and on QEMU's colo-compare in turns, and tables of both. The first run fetches QEMU
     #[command(after_help = "Examples:
   colo-bench peer bench/plans/quick.toml
@@ -74,6 +80,18 @@ fn run(command: Command) -> Result<ExitCode> {
                 write!(out, "{}", outcome.text())?;
             }
             Ok(if outcome.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Idle(idle) => {
+            heed_signals(&stop)?;
+            idle.run(&stop, |seen| {
+                if idle.json {
+                    writeln!(out, "{}", serde_json::to_string(seen)?)?;
+                } else {
+                    writeln!(out, "{seen}")?;
+                }
+                Ok(())
+            })?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Peer(peer) => {
             heed_signals(&stop)?;

@@ -11,6 +11,7 @@ pub mod driver;
 pub mod echo;
 pub mod engine;
 pub mod gate;
+pub mod idle;
 pub mod lane;
 pub mod mould;
 pub mod notify;

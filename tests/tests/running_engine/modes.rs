@@ -14,7 +14,7 @@ use colo_engine::verdict::Reason;
 use colo_tests::wait::until;
 use pmd_tap::{ChardevPort, ChardevSettings};
 
-use super::rig::{Books, LAYOUTS, LIMIT, Live, Name, Peer, QUIET, ensure_that, names, patient};
+use super::rig::{Books, LAYOUTS, LIMIT, Live, Name, Peer, ensure_that, names, patient};
 
 const FLOWS: u16 = 32;
 
