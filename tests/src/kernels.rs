@@ -125,11 +125,9 @@ impl Kernels {
         }
         let is_veth = matches!(kind, Kind::Packet | Kind::PacketQueues | Kind::DpdkPacket);
         if offloads == Offloads::Off && is_veth {
-            // A TAP device has the kernel cut super-frames; a packet socket sees them as they are.
-            server.ip("link set s0 gso_max_segs 1")?;
             client.inside(|| Ok(std::fs::write("/proc/sys/net/ipv4/tcp_rmem", SMALL_WINDOW)?))?;
         }
-        prepare(kind, &middle)?;
+        prepare(kind, offloads, &middle)?;
         let colo = middle.inside(|| Colo::start(arguments(kind, offloads, more)))?;
         let kernels = Self { client, middle, server, colo };
         wait::until("the engine's page of metrics", STEP_LIMIT, || kernels.scrape()).with_context(|| {
@@ -263,28 +261,33 @@ impl Outcome {
 }
 
 /// Devices that must be there before the engine is.
-fn prepare(kind: Kind, middle: &Namespace) -> Result<()> {
+fn prepare(kind: Kind, offloads: Offloads, middle: &Namespace) -> Result<()> {
     match kind {
         Kind::Tap | Kind::DpdkTap => Ok(()),
         Kind::TapQueues => ["pri", "sec", "out"].into_iter().try_for_each(|name| {
             middle.ip(&format!("tuntap add dev {name} mode tap multi_queue"))?;
             middle.ip(&format!("link set {name} addrgenmode none up"))
         }),
-        Kind::Packet | Kind::PacketQueues => ["p", "q"].into_iter().try_for_each(|name| {
-            middle.ip(&format!("link add {name}0 type veth peer name {name}1"))?;
-            middle.ip(&format!("link set {name}0 addrgenmode none up"))?;
-            middle.ip(&format!("link set {name}1 addrgenmode none up"))
-        }),
-        Kind::DpdkPacket => ["p", "q", "o"].into_iter().try_for_each(|name| {
-            middle.ip(&format!("link add {name}0 type veth peer name {name}1"))?;
-            for end in ["0", "1"] {
-                middle.ip(&format!("link set {name}{end} addrgenmode none up"))?;
-                // DPDK's driver knows no virtio header: the kernel completes checksums and cuts super-frames before it.
-                middle.ethtool(&format!("-K {name}{end} tx off tso off gso off"))?;
-            }
-            Ok(())
-        }),
+        Kind::Packet | Kind::PacketQueues => {
+            ["p", "q"].into_iter().try_for_each(|name| veth_pair(middle, name, offloads))
+        }
+        Kind::DpdkPacket => {
+            ["p", "q", "o"].into_iter().try_for_each(|name| veth_pair(middle, name, offloads))
+        }
     }
+}
+
+/// Two devices, `0` and `1` behind the name. A TAP device has the kernel cut super-frames and complete checksums; a packet
+/// socket sees frames as they are, so without offloads the way to it must do that.
+fn veth_pair(middle: &Namespace, name: &str, offloads: Offloads) -> Result<()> {
+    middle.ip(&format!("link add {name}0 type veth peer name {name}1"))?;
+    for end in ["0", "1"] {
+        middle.ip(&format!("link set {name}{end} addrgenmode none up"))?;
+        if offloads == Offloads::Off {
+            middle.ethtool(&format!("-K {name}{end} tx off tso off gso off"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The engine's command line.
