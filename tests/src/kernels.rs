@@ -311,9 +311,10 @@ fn arguments(kind: Kind, offloads: Offloads, more: &str) -> Vec<String> {
             .map(|port| format!("{port},promisc,queues=2,ring=32{vnet}")),
     };
     let [primary, secondary, out] = ports;
+    // No periodic checkpoints: a flush would be one more way out for what must match.
     let fixed = format!(
         "compare --primary-in {primary} --secondary-in {secondary} --out {out} --checkpoint none --metrics {METRICS} \
-         --json --set compare_timeout=10000 --set max_held_frames=65536 --set max_queue_size=65536 --set \
+         --json --set compare_timeout=10000 --set max_checkpoint_interval=0 --set max_held_frames=65536 --set max_queue_size=65536 --set \
          max_gso_frames=2048 {more}"
     );
     fixed.split_whitespace().map(str::to_owned).collect()
