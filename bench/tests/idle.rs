@@ -24,7 +24,8 @@ fn adaptive_polling_sleeps_and_busy_polling_does_not() {
     assert!(cores(adaptive) * 3.0 < cores(busy), "{seen:?}");
     for one in &seen {
         assert!(
-            one["wake_p50_ns"].as_u64() > Some(0)
+            // Two writes and a read at least.
+            one["wake_p50_ns"].as_u64() > Some(1_000)
                 && one["wake_p99_ns"].as_u64() >= one["wake_p50_ns"].as_u64()
         );
     }

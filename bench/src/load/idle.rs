@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use super::cpu::{Cores, Used};
@@ -22,6 +23,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(20);
 /// A pair that has not come back by then never will.
 const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT_TIMESPEC: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const LONGEST_NANOS: u64 = 10_000_000_000;
 
 /// Flags of `colo-bench idle`.
 #[derive(Clone, Debug, Args)]
@@ -51,7 +54,7 @@ pub struct Seen {
     workers: u32,
     /// Processor seconds a second, all threads of the process, without traffic.
     idle_cores: f64,
-    /// From before the first of its two frames was written until it was read, nanoseconds.
+    /// From before the first of its two frames was written until a reader that slept had read it, nanoseconds.
     wake_p50_ns: u64,
     wake_p99_ns: u64,
 }
@@ -79,26 +82,22 @@ impl Idle {
     pub fn run(&self, stop: &AtomicBool, mut each: impl FnMut(&Seen) -> Result<()>) -> Result<()> {
         ensure!(self.seconds > 0.0 && self.seconds < 1e6, "--seconds {} is no time to watch", self.seconds);
         ensure!(self.wakes > 0, "--wakes 0 says nothing about them");
+        // Asked before this thread is bound to one of them. Where all have a worker, nobody else is bound.
+        let cores = if self.workers == 1 { Cores::apart() } else { Cores::default() };
         for poll in ["adaptive", "busy"] {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            each(&self.watch(poll)?)?;
+            each(&self.watch(poll, cores)?)?;
         }
         Ok(())
     }
 
-    fn watch(&self, poll: &'static str) -> Result<Seen> {
+    fn watch(&self, poll: &'static str, cores: Cores) -> Result<Seen> {
         let shape = Shape::default();
         let settings = [format!("poll={poll}"), format!("workers={}", self.workers)];
-        let start = Start {
-            kind: Kind::Colo,
-            transport: self.transport,
-            shape: &shape,
-            settings: &settings,
-            // Threads on one core would wait for each other.
-            cores: if self.workers == 1 { Cores::apart() } else { Cores::default() },
-        };
+        let start =
+            Start { kind: Kind::Colo, transport: self.transport, shape: &shape, settings: &settings, cores };
         let mut engine = Engine::start(&start)?;
         let links = engine.connect(Kind::Colo, shape.framing())?;
         let mut pairs = Pairs::new(&shape, links);
@@ -108,7 +107,7 @@ impl Idle {
         std::thread::sleep(Duration::from_secs_f64(self.seconds));
         let (used, _) = Used::by(engine.process())?.since(&before);
         let idle_cores = used.as_secs_f64() / started.elapsed().as_secs_f64();
-        let mut wakes = Histogram::<u64>::new(3)?;
+        let mut wakes = Histogram::<u64>::new_with_bounds(1, LONGEST_NANOS, 3)?;
         for _ in 0..self.wakes {
             std::thread::sleep(PAUSE);
             let took = pairs.send().map_err(|error| engine.explain(error))?;
@@ -135,7 +134,7 @@ impl Pairs {
         Self { mould, links, inlet, wire, sent: 0 }
     }
 
-    /// Sends a pair and looks for it without a pause; how long it took.
+    /// Sends a pair and sleeps until it is there; how long that took.
     fn send(&mut self) -> Result<Duration> {
         let name = Name { flow: 0, place: self.sent, number: self.sent };
         self.sent += 1;
@@ -145,6 +144,8 @@ impl Pairs {
             write(stream, &self.wire)?;
         }
         loop {
+            let mut readable = [PollFd::new(&self.links.out, PollFlags::IN)];
+            poll(&mut readable, Some(&LIMIT_TIMESPEC))?;
             self.inlet.fill(&self.links.out)?;
             if let Some(frame) = self.inlet.next_frame()? {
                 let took = started.elapsed();
