@@ -127,11 +127,15 @@ mod tests {
         let own = std::process::id();
         let before = Used::by(own).unwrap();
         let mut sum = 1_u64;
-        while Used::by(own).unwrap().run < before.run + Duration::from_millis(3) {
+        // Other tests' threads end meanwhile and take their time with them: what was reached once counts.
+        let (run, share) = loop {
+            let seen = Used::by(own).unwrap().since(&before);
+            if seen.0 >= Duration::from_millis(3) {
+                break seen;
+            }
             sum = std::hint::black_box(sum.wrapping_mul(3));
-        }
-        let (run, share) = Used::by(own).unwrap().since(&before);
-        assert!(run >= Duration::from_millis(3), "{run:?}");
+        };
+        assert!(run < Duration::from_mins(10), "{run:?}");
         assert!((0.0..=1.0).contains(&share));
         let memory = Memory::of(own).unwrap();
         assert!(memory.resident > 100_000 && memory.peak >= memory.resident, "{memory:?}");
