@@ -78,6 +78,7 @@ impl Finger {
 /// A sorted list of spans. Its memory is in the [`Spans`] it is used with, always the same one.
 ///
 /// The usual list has one span at most: that one stands in the list itself, until a second comes.
+/// The number stands in front: it is all that a connection in step asks, and lies in the same cache line as what it asks besides.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct SpanList {

@@ -57,22 +57,22 @@ fn work(mut rig: Rig, place: Place, step: &Barrier) -> [Vec<Duration>; 2] {
 
 fn main() -> Result<()> {
     let wanted = std::env::args().nth(1).unwrap_or_default();
-    let (Some(one), Some(other)) = (Cores::apart().driver, Cores::apart().engine) else {
+    let Cores { driver: Some(here), engine: Some(there) } = Cores::apart() else {
         anyhow::bail!("this needs two cores");
     };
     let mut out = std::io::stdout().lock();
     writeln!(out, "| scenario | one shard, ns a pair | each of two | two over one |")?;
     writeln!(out, "|---|---|---|---|")?;
-    for scenario in Scenario::matrix().into_iter().filter(|one| one.to_string().contains(&wanted)) {
+    for scenario in Scenario::matrix().into_iter().filter(|named| named.to_string().contains(&wanted)) {
         let step = Barrier::new(2);
         // Made where they work, and before anybody waits for the other. A thread begins where its parent is.
-        stay_on(one)?;
+        stay_on(here)?;
         let first = Rig::new(scenario)?;
-        stay_on(other)?;
+        stay_on(there)?;
         let second = Rig::new(scenario)?;
         let (first, second) = std::thread::scope(|scope| {
             let beside = scope.spawn(|| work(second, Place::Second, &step));
-            drop(stay_on(one));
+            drop(stay_on(here));
             (work(first, Place::First, &step), beside.join())
         });
         let ([alone, mut both], [_, theirs]) = (first, second.ok().context("a shard's thread panicked")?);

@@ -23,7 +23,6 @@ const SETTLE: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(20);
 /// A pair that has not come back by then never will.
 const LIMIT: Duration = Duration::from_secs(5);
-const LIMIT_TIMESPEC: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 const LONGEST_NANOS: u64 = 10_000_000_000;
 
 /// Flags of `colo-bench idle`.
@@ -143,9 +142,9 @@ impl Pairs {
         for stream in [&self.links.primary, &self.links.secondary] {
             write(stream, &self.wire)?;
         }
+        let patience = Timespec::try_from(LIMIT)?;
         loop {
-            let mut readable = [PollFd::new(&self.links.out, PollFlags::IN)];
-            poll(&mut readable, Some(&LIMIT_TIMESPEC))?;
+            poll(&mut [PollFd::new(&self.links.out, PollFlags::IN)], Some(&patience))?;
             self.inlet.fill(&self.links.out)?;
             if let Some(frame) = self.inlet.next_frame()? {
                 let took = started.elapsed();

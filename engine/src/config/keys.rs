@@ -383,7 +383,11 @@ fn backend(value: &Value) -> Result<CheckpointBackend, Expected> {
     }
     let syntax =
         || "notify:ADDR, qmp:ADDR[,secondary=ADDR][,rebuild=FILTER|off], exec:COMMAND or none".to_owned();
-    let wrong = |address: &str, error: AddressError| format!("{} ({address:?} {error})", syntax());
+    let wrong = |address: &str, error: AddressError| match error {
+        // What would be known stands in front already.
+        AddressError::Kind(_) => format!("{} ({address:?} has no known kind in front)", syntax()),
+        error => format!("{} ({address:?} {error})", syntax()),
+    };
     match text.split_once(':').ok_or_else(syntax)? {
         ("notify", address) => {
             address.parse().map(CheckpointBackend::Notify).map_err(|error| wrong(address, error))
