@@ -1,6 +1,7 @@
 //! One frame: an owning handle to a slot of a pool.
 
 use crate::Nanos;
+use crate::copy::copy;
 #[cfg(feature = "dpdk")]
 use crate::sys::Home;
 use crate::sys::{RawSlot, SlotHeader};
@@ -92,8 +93,13 @@ impl Frame {
     /// The Ethernet frame, without virtio header.
     #[inline(always)]
     pub fn ethernet(&self) -> &[u8] {
-        let bytes = self.bytes();
-        bytes.get(self.virtio_header().len()..).unwrap_or(&[])
+        self.slot.bytes_behind_header()
+    }
+
+    /// Asks for the memory of its first bytes ahead of their use: as many as a header without options and a little more.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        self.slot.prefetch();
     }
 
     /// Bytes in it, virtio header included.
@@ -118,7 +124,7 @@ impl Frame {
         let Some(space) = self.slot.space_mut().get_mut(..bytes.len()) else {
             return false;
         };
-        space.copy_from_slice(bytes);
+        copy(space, bytes);
         self.slot.header_mut().len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         true
     }

@@ -13,6 +13,7 @@ mod capture;
 mod chain;
 mod chardev;
 mod clock;
+mod copy;
 mod dpdk;
 mod fault;
 mod frame;

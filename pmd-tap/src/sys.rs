@@ -241,6 +241,27 @@ impl RawSlot {
         unsafe { std::slice::from_raw_parts(self.header.cast::<u8>().add(SLOT_HEADER_BYTES).as_ptr(), len) }
     }
 
+    /// The same without the virtio-net header; nothing, if that is longer.
+    #[inline(always)]
+    pub(crate) fn bytes_behind_header(&self) -> &[u8] {
+        let header = self.header();
+        let len = usize::try_from(header.len.min(header.capacity)).unwrap_or(0);
+        let skip = usize::try_from(header.virtio_len).unwrap_or(0).min(len);
+        // SAFETY: as in `bytes`, and `skip` is at most `len`.
+        unsafe {
+            let start = self.header.cast::<u8>().add(SLOT_HEADER_BYTES + skip).as_ptr();
+            std::slice::from_raw_parts(start, len - skip)
+        }
+    }
+
+    /// Asks for the cache lines of its header and of the first bytes behind it.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        let start = self.header.cast::<i8>().as_ptr().cast_const();
+        prefetch(start);
+        prefetch(start.wrapping_add(SLOT_HEADER_BYTES));
+    }
+
     /// The whole slot, `capacity` bytes.
     #[inline(always)]
     pub(crate) fn space_mut(&mut self) -> &mut [u8] {

@@ -8,6 +8,7 @@ use rustix::net::SendFlags;
 
 use super::{Framing, MAX_FRAME_BYTES, MAX_PREFIX_BYTES};
 use crate::Frame;
+use crate::copy::copy;
 
 /// Bytes of the buffer.
 const OUTBOX_BYTES: usize = 256 * 1024;
@@ -54,7 +55,7 @@ impl Outbox {
         if self.framing == Framing::VnetHeader {
             prefix[4..].copy_from_slice(&word(frame.virtio_header().len()));
         }
-        body.copy_from_slice(content);
+        copy(body, content);
         self.end += prefix_bytes + content.len();
         true
     }
