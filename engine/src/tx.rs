@@ -3,6 +3,8 @@
 //! Between flushes each shard's frames go out as they come. At a flush all shards' old frames go out merged by their
 //! arrival, and nothing new before the last of them.
 
+mod queue;
+
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -26,49 +28,10 @@ pub enum OutItem {
     FlushEnd,
 }
 
+pub use queue::OutQueue;
+
 /// Items that move together.
 pub type OutBurst = ArrayVec<OutItem, BURST_FRAMES>;
-
-/// What one shard has let go and its output has not taken yet. As long as the primary's pool has frames, so never full.
-#[derive(Debug)]
-pub struct OutQueue {
-    items: VecDeque<OutItem>,
-}
-
-impl OutQueue {
-    /// Room for `frames` frames and a few marks.
-    pub fn new(frames: usize) -> Self {
-        Self { items: VecDeque::with_capacity(frames + 8) }
-    }
-
-    /// Appends an item.
-    #[inline(always)]
-    pub fn push(&mut self, item: OutItem) {
-        self.items.push_back(item);
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// Moves as much as there is room for into the ring to another core's output. Returns whether anything was moved.
-    pub fn hand_over(&mut self, ring: &Ring<OutBurst>) -> bool {
-        let mut moved = false;
-        while !self.items.is_empty() && !ring.is_full() {
-            let take = self.items.len().min(BURST_FRAMES);
-            let burst: OutBurst = self.items.drain(..take).collect();
-            if let Err(burst) = ring.push(burst) {
-                for item in burst.into_iter().rev() {
-                    self.items.push_front(item);
-                }
-                break;
-            }
-            moved = true;
-        }
-        moved
-    }
-}
 
 /// Whether what leaves may wait a little, to be written together with what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,23 +76,26 @@ pub enum Feed<'a> {
 }
 
 impl Feed<'_> {
-    /// What comes next of it. Items of the output's own core are never moved into `source` first.
+    /// When the frame that comes next of it arrived and its place in its input, or that it is no frame.
     #[inline(always)]
-    fn front<'a>(&self, source: &'a mut Source, own: &'a mut OutQueue) -> Option<&'a OutItem> {
+    fn next(&self, source: &mut Source, own: &OutQueue) -> Option<Next> {
         match self {
-            Feed::Own => own.items.front(),
+            Feed::Own => own.next(),
             Feed::Ring(ring) => {
                 source.refill(ring);
-                source.taken.front()
+                source.taken.front().map(|item| match item {
+                    OutItem::Frame(frame) => Next::frame(frame),
+                    OutItem::FlushBegin | OutItem::FlushEnd => Next::Mark,
+                })
             }
         }
     }
 
-    /// The same, taken.
+    /// What comes next of it, taken. Items of the output's own core are never moved into `source` first.
     #[inline(always)]
     fn pop(&self, source: &mut Source, own: &mut OutQueue) -> Option<OutItem> {
         match self {
-            Feed::Own => own.items.pop_front(),
+            Feed::Own => own.pop(),
             Feed::Ring(ring) => {
                 source.refill(ring);
                 source.taken.pop_front()
@@ -142,6 +108,21 @@ impl Feed<'_> {
             Feed::Own => true,
             Feed::Ring(ring) => ring.is_empty(),
         }
+    }
+}
+
+/// What comes next of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// A frame: when it arrived, and its place in its input.
+    Frame(Nanos, u64),
+    /// The begin or the end of a flush.
+    Mark,
+}
+
+impl Next {
+    fn frame(frame: &Frame) -> Self {
+        Self::Frame(frame.arrival(), frame.ordinal())
     }
 }
 
@@ -290,6 +271,11 @@ impl Output {
     fn fill_running(&mut self, at: usize, own: &mut OutQueue, feed: &Feed<'_>) {
         let source = &mut self.sources[at];
         while source.stage == Stage::Running && !self.burst.is_full() {
+            if let Feed::Own = feed
+                && own.move_frames(&mut self.burst)
+            {
+                continue;
+            }
             match feed.pop(source, own) {
                 Some(OutItem::Frame(frame)) => self.burst.push(frame),
                 Some(OutItem::FlushBegin) => source.stage = Stage::Flushing,
@@ -307,12 +293,12 @@ impl Output {
                 if source.stage == Stage::Flushed {
                     continue;
                 }
-                match feed.front(source, own) {
-                    Some(OutItem::Frame(frame)) => {
-                        let key = (frame.arrival(), frame.ordinal(), at);
+                match feed.next(source, own) {
+                    Some(Next::Frame(arrival, ordinal)) => {
+                        let key = (arrival, ordinal, at);
                         oldest = Some(oldest.map_or(key, |oldest| oldest.min(key)));
                     }
-                    Some(OutItem::FlushBegin | OutItem::FlushEnd) => {
+                    Some(Next::Mark) => {
                         feed.pop(source, own);
                         source.stage = Stage::Flushed;
                     }
