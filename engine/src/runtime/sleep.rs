@@ -9,9 +9,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::{MAX_PAIRS, PollMode};
 
-/// How long a core looks for work before it sleeps. Longer than the gap between frames at 10,000 a second, so that
+/// How long a core looks for work before it sleeps. Longer than the gap between frames at 1,000 a second, so that
 /// such traffic is never late for a wake-up.
-const PATIENCE: Duration = Duration::from_micros(200);
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Decides when a core has looked for long enough.
 #[derive(Debug)]
