@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use colo_engine::compare::{CompareSettings, Connection, Context, Store};
 use colo_engine::flow::{FlowHash, FlowHasher, FlowKey};
 use colo_engine::ring::Ring;
-use colo_engine::rx::{RingItem, WorkBurst};
-use colo_engine::shard::{Budget, Work};
+use colo_engine::rx::RingItem;
+use colo_engine::shard::{Budget, WorkBurst};
 use colo_engine::table::Table;
 use colo_engine::tx::{Feed, Haste, OutItem, OutQueue, Output};
 use colo_engine::wire::Packet;
@@ -99,10 +99,10 @@ impl Part for Wire {
         let mut sound = 0;
         while !filled.is_empty() {
             for frame in filled.drain(filled.len().saturating_sub(BURST_FRAMES)..) {
-                Work::receive(frame, hasher, Budget::Room, |work| burst.push(work));
+                burst.receive(frame, hasher, Budget::Room);
             }
-            for work in burst.drain(..) {
-                sound += usize::from(matches!(work.packet, Packet::Tcp(..) | Packet::Datagram(..)));
+            for work in burst.drain() {
+                sound += usize::from(matches!(work.label.packet, Packet::Tcp(..) | Packet::Datagram(..)));
                 pool.recycle(work.frame);
             }
         }
@@ -176,15 +176,15 @@ impl Crossing {
 
 impl Part for Crossing {
     fn fill(&mut self) {
-        for work in self.bursts.drain(..).flatten() {
-            self.frames.pool.recycle(work.frame);
+        for mut burst in self.bursts.drain(..) {
+            burst.drain().for_each(|work| self.frames.pool.recycle(work.frame));
         }
         self.frames.fill();
         let Frames { filled, hasher, .. } = &mut self.frames;
         while !filled.is_empty() {
             let mut burst = WorkBurst::new();
             for frame in filled.drain(filled.len().saturating_sub(BURST_FRAMES)..) {
-                Work::receive(frame, hasher, Budget::Room, |work| burst.push(work));
+                burst.receive(frame, hasher, Budget::Room);
             }
             self.bursts.push(burst);
         }

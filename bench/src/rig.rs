@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use colo_engine::compare::CompareSettings;
 use colo_engine::flow::FlowHasher;
-use colo_engine::rx::WorkBurst;
-use colo_engine::shard::{Budget, Shard, ShardSettings, Work};
+
+use colo_engine::shard::{Budget, Shard, ShardSettings, WorkBurst};
 use colo_engine::side::{BySide, Side};
 use colo_engine::verdict::{Cause, Discard, Release, Sink};
 use colo_engine::wire::Packet;
@@ -277,12 +277,14 @@ impl Rig {
         let most = most.min(frames.len());
         let mut burst = WorkBurst::new();
         for frame in frames.drain(..most) {
-            Work::receive(frame, &self.hasher, Budget::Room, |work| burst.push(work));
+            let shard = &self.shard;
+            let usual = WorkBurst::receive_usual(frame, &self.hasher, Budget::Room, |hash| {
+                shard.prefetch(hash);
+                &mut burst
+            });
+            assert!(usual.is_ok(), "all frames are usual ones");
         }
-        self.shard.prefetch(&burst);
-        for work in burst.drain(..) {
-            self.shard.handle(side, work, self.now, &mut self.sink);
-        }
+        self.shard.handle_burst(side, &mut burst, self.now, &mut self.sink);
         most
     }
 

@@ -5,20 +5,16 @@
 
 use std::os::fd::BorrowedFd;
 
-use arrayvec::ArrayVec;
-use pmd_tap::{BURST_FRAMES, Burst, Frame, FramePool, Nanos, Port, RxState};
+use pmd_tap::{Burst, Frame, FramePool, Nanos, Port, RxState};
 
-use crate::flow::{FlowHasher, ShardId};
+use crate::flow::{FlowHash, FlowHasher, ShardId};
 use crate::fragments::{FragmentCounts, FragmentSettings, Reassembly};
 use crate::ring::Ring;
-use crate::shard::{Budget, Work};
+use crate::shard::{Budget, Work, WorkBurst};
 use crate::side::Side;
 use crate::verdict::Cause;
 use crate::wire::Packet;
 use crate::wire::has_bad_checksum;
-
-/// Frames on their way to one shard.
-pub type WorkBurst = ArrayVec<Work, BURST_FRAMES>;
 
 /// What goes through the ring of a shard and side.
 #[derive(Debug)]
@@ -116,17 +112,27 @@ impl std::fmt::Debug for Input {
     }
 }
 
-/// Puts a frame where its shard's frames gather; `own` has those of this core's shard.
+/// Where a frame's shard has its frames gather; `own` is for this core's shard, which looks `ahead` to them.
 #[inline(always)]
-fn sort(work: Work, lanes: &[Lane<'_>], own: &mut WorkBurst, gathered: &mut [WorkBurst]) {
+fn place<'a>(
+    hash: FlowHash,
+    lanes: &[Lane<'_>],
+    own: &'a mut WorkBurst,
+    gathered: &'a mut [WorkBurst],
+    ahead: impl Fn(FlowHash),
+) -> &'a mut WorkBurst {
     // Emptied before every poll, so there is room for a burst.
     if let [Lane::Own] = lanes {
-        return own.push(work);
+        ahead(hash);
+        return own;
     }
-    let ShardId(shard) = work.hash.shard(lanes.len());
+    let ShardId(shard) = hash.shard(lanes.len());
     match lanes[shard] {
-        Lane::Own => own.push(work),
-        Lane::Ring(_) => gathered[shard].push(work),
+        Lane::Own => {
+            ahead(hash);
+            own
+        }
+        Lane::Ring(_) => &mut gathered[shard],
     }
 }
 
@@ -274,8 +280,15 @@ impl Input {
         self.pressure
     }
 
-    /// Receives a burst, parses it, and sorts it by shard; `own` gets the frames of this core's shard.
-    pub fn poll(&mut self, now: Nanos, lanes: &[Lane<'_>], own: &mut WorkBurst) -> RxState {
+    /// Receives a burst, parses it, and sorts it by shard; `own` gets the frames of this core's shard, and `ahead` their
+    /// hashes as soon as they are known.
+    pub fn poll(
+        &mut self,
+        now: Nanos,
+        lanes: &[Lane<'_>],
+        own: &mut WorkBurst,
+        ahead: impl Fn(FlowHash),
+    ) -> RxState {
         let budget = match (self.pressure, self.side) {
             (Pressure::Full, Side::Secondary) => Budget::Exhausted,
             _ => Budget::Room,
@@ -289,18 +302,23 @@ impl Input {
             let ethernet = frame.ethernet();
             self.received += 1;
             self.received_bytes += u64::try_from(ethernet.len()).unwrap_or(0);
-            let (fragments, pool) = (&mut self.fragments, &mut self.pool);
             self.bad_checksums += u64::from(self.checksums.finds_fault(&frame));
             let gathered = &mut self.gathered;
-            Work::receive(frame, &self.hasher, budget, |work| {
-                if matches!(work.packet, Packet::Fragment(_)) {
-                    if let Some(work) = work.reassembled(&self.hasher, fragments, pool) {
-                        sort(work, lanes, own, gathered);
-                    }
-                } else {
-                    sort(work, lanes, own, gathered);
-                }
+            let usual = WorkBurst::receive_usual(frame, &self.hasher, budget, |hash| {
+                place(hash, lanes, own, gathered, &ahead)
             });
+            if let Err(frame) = usual {
+                let work = Work::receive(frame, &self.hasher, budget);
+                let work = match work.label.packet {
+                    Packet::Fragment(_) => {
+                        work.reassembled(&self.hasher, &mut self.fragments, &mut self.pool)
+                    }
+                    _ => Some(work),
+                };
+                if let Some(work) = work {
+                    place(work.label.hash, lanes, own, gathered, &ahead).push(work);
+                }
+            }
         }
         state
     }
@@ -333,11 +351,7 @@ impl Input {
         self.closed = epoch;
         let Some((frame, packet)) = self.fragments.close(epoch, now) else { return };
         let work = Work::unhashed(frame, packet);
-        let ShardId(shard) = work.hash.shard(lanes.len());
-        match lanes[shard] {
-            Lane::Own => own.push(work),
-            Lane::Ring(_) => self.gathered[shard].push(work),
-        }
+        place(work.label.hash, lanes, own, &mut self.gathered, |_| {}).push(work);
     }
 
     /// Hands gathered frames to their rings. False: some ring has no room, try again before the next poll.
@@ -352,7 +366,7 @@ impl Input {
                 complete = false;
                 continue;
             }
-            let burst = gathered.take();
+            let burst = std::mem::take(gathered);
             if let Err(RingItem::Frames(burst)) = ring.push(RingItem::Frames(burst)) {
                 *gathered = burst;
                 complete = false;

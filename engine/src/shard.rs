@@ -5,14 +5,14 @@
 
 mod rules;
 mod survey;
+mod work;
 
 use std::time::Duration;
 
-use pmd_tap::{BURST_FRAMES, Frame, FramePool, Nanos};
+use pmd_tap::{BURST_FRAMES, Frame, Nanos};
 
 use crate::compare::{Arrival, CompareSettings, Connection, Context, Stamp, Store};
 use crate::flow::{FlowHash, FlowHasher};
-use crate::fragments::Reassembly;
 use crate::held::{Content, Held, Queue};
 use crate::modes::Conduct;
 use crate::policy::{Action, RuleSet};
@@ -20,90 +20,19 @@ use crate::side::Side;
 use crate::table::Table;
 use crate::timer::Timers;
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Scene, Sink, WaitsFor};
-use crate::wire::{Packet, Plain, Stray};
+use crate::wire::{Packet, Stray};
 use crate::witness::Witness;
 use rules::Rules;
 pub use survey::{Survey, WAITING_FLOWS, Waiting};
+pub use work::{Budget, Label, Work, WorkBurst};
 
 /// Connections from which on their memory is asked for ahead.
 const PREFETCHED: usize = 4096;
+/// How many frames before its turn a connection's memory is asked for: by measurement, see docs/PERFORMANCE.md.
+const AHEAD: usize = 4;
 
 /// No connection: the table was full.
 const UNTRACKED: u32 = u32::MAX;
-
-/// A frame on its way to its shard, parsed and hashed.
-#[derive(Debug)]
-pub struct Work {
-    /// The frame.
-    pub frame: Frame,
-    /// Its flow's hash.
-    pub hash: FlowHash,
-    /// What it is.
-    pub packet: Packet,
-    /// Whether there is room to hold it.
-    pub budget: Budget,
-}
-
-impl Work {
-    /// Parses and hashes a frame and hands it on. Not by its return value: a usual frame's work is so written straight
-    /// to where it goes. Copied before its parts have settled in the cache, it would stall the processor.
-    #[inline(always)]
-    pub fn receive(frame: Frame, hasher: &FlowHasher, budget: Budget, hand_on: impl FnOnce(Self)) {
-        if let Some(plain) = Plain::new(frame.ethernet()) {
-            if let Some(segment) = plain.segment() {
-                let flow = plain.flow();
-                let hash = hasher.hash(&flow);
-                return hand_on(Self { frame, hash, packet: Packet::Tcp(flow, segment), budget });
-            }
-            if let Some(payload) = plain.udp_payload()
-                && !plain.is_opened(hasher.tunnels())
-            {
-                let flow = plain.flow();
-                let hash = hasher.hash(&flow);
-                return hand_on(Self { frame, hash, packet: Packet::Datagram(flow, payload), budget });
-            }
-        }
-        let packet = Packet::received(frame.ethernet(), hasher);
-        let hash = packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
-        hand_on(Self { frame, hash, packet, budget });
-    }
-}
-
-impl Work {
-    /// A fragment's way: what can go on once it has come, if anything. What turns out to be of a class goes by that
-    /// class's policy, like a frame that was never cut.
-    #[cold]
-    #[must_use]
-    pub fn reassembled(
-        self,
-        hasher: &FlowHasher,
-        fragments: &mut Reassembly,
-        pool: &mut FramePool,
-    ) -> Option<Self> {
-        let Self { frame, packet, budget, .. } = self;
-        let Packet::Fragment(fragment) = &packet else {
-            return Some(Self { budget, ..Self::unhashed(frame, packet) });
-        };
-        let (frame, packet) = fragments.receive(frame, fragment, budget, pool)?;
-        let packet = packet.with_class_flow(frame.ethernet());
-        let hash = packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
-        Some(Self { frame, hash, packet, budget })
-    }
-
-    /// Work without a flow.
-    pub fn unhashed(frame: Frame, packet: Packet) -> Self {
-        Self { frame, hash: FlowHash::default(), packet, budget: Budget::Room }
-    }
-}
-
-/// Whether a side has room to hold more frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Budget {
-    /// It has.
-    Room,
-    /// It has not: a secondary's frame is dropped and its flow waits for the next commit.
-    Exhausted,
-}
 
 /// Bounds and pace of a shard.
 #[derive(Clone, Copy, Debug)]
@@ -211,37 +140,60 @@ impl Shard {
         self.store.used()
     }
 
-    /// Asks for the memory of a burst of frames, ahead of [`handle`](Self::handle): first where their connections are,
-    /// then, those answers being under way, the connections.
+    /// Asks for the memory that says where a flow's connection stands, ahead of its frame's turn.
     #[inline(always)]
-    pub fn prefetch(&self, burst: &[Work]) {
+    pub fn prefetch(&self, hash: FlowHash) {
+        self.table.prefetch(hash);
+    }
+
+    #[inline(always)]
+    fn prefetch_connection(&self, label: &Label) {
+        match label.packet {
+            Packet::Tcp(..) => self.table.prefetch_connection(label.hash, Connection::HOT_LINES),
+            _ => self.table.prefetch_connection(label.hash, Connection::HOT_LINES_OF_DATAGRAMS),
+        }
+    }
+
+    /// The frames of a burst of one side. Of a large table the memory of their connections is asked for some frames before
+    /// their turn: asked for all at once, the last would push the first out of the cache again.
+    #[inline]
+    pub fn handle_burst(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, sink: &mut impl Sink) {
+        // Each side has its own copy of the way through the comparison, without questions about the side.
+        match side {
+            Side::Primary => self.handle_burst_of(Side::Primary, burst, now, sink),
+            Side::Secondary => self.handle_burst_of(Side::Secondary, burst, now, sink),
+        }
+    }
+
+    #[inline(always)]
+    fn handle_burst_of(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, sink: &mut impl Sink) {
+        let WorkBurst { frames, labels } = burst;
         // What few connections there are stays in the cache.
-        if self.table.len() < PREFETCHED {
-            return;
+        let ahead = if self.table.len() < PREFETCHED { &[] } else { labels.as_slice() };
+        for label in ahead.iter().take(AHEAD) {
+            self.prefetch_connection(label);
         }
-        for work in burst {
-            self.table.prefetch(work.hash);
+        for (at, (frame, label)) in frames.drain(..).zip(labels.iter()).enumerate() {
+            if let Some(label) = ahead.get(at + AHEAD) {
+                self.prefetch_connection(label);
+            }
+            sink.begin(side, &frame, &label.packet);
+            self.handle_of(side, frame, label, now, sink);
+            sink.end(side);
         }
-        for work in burst {
-            self.table.prefetch_connection(work.hash);
-        }
+        labels.clear();
     }
 
     /// A frame of one side.
-    #[inline]
     pub fn handle(&mut self, side: Side, work: Work, now: Nanos, sink: &mut impl Sink) {
-        // Each side has its own copy of the way through the comparison, without questions about the side.
-        match side {
-            Side::Primary => self.handle_of(Side::Primary, work, now, sink),
-            Side::Secondary => self.handle_of(Side::Secondary, work, now, sink),
-        }
+        let Work { frame, label } = work;
+        self.handle_of(side, frame, &label, now, sink);
     }
 
     #[inline(always)]
-    fn handle_of(&mut self, side: Side, work: Work, now: Nanos, sink: &mut impl Sink) {
-        // The packet stays where it is: it is large.
-        let packet = &work.packet;
-        let Work { frame, hash, budget, .. } = work;
+    fn handle_of(&mut self, side: Side, frame: Frame, label: &Label, now: Nanos, sink: &mut impl Sink) {
+        let Label { hash, packet, budget } = label;
+        let (hash, budget) = (*hash, *budget);
         let Packet::Tcp(flow, segment) = packet else {
             return self.handle_any(side, frame, packet, hash, budget, now, sink);
         };
@@ -256,7 +208,7 @@ impl Shard {
             let arrival = Arrival { side, frame, connection: index };
             match connection.handle_in_step(&mut cx, arrival, segment, now, sink) {
                 Ok(Nanos::NEVER) => {}
-                Ok(deadline) => self.timers.arm_by(index, deadline),
+                Ok(deadline) => connection.set_alarm(&mut self.timers, index, deadline),
                 Err(Arrival { frame, .. }) => {
                     self.handle_any(side, frame, packet, hash, budget, now, sink);
                 }
@@ -303,7 +255,7 @@ impl Shard {
             return connection.handle_over_budget(frame, now, sink);
         }
         connection.handle(&mut cx, Arrival { side, frame, connection: index }, packet, now, sink);
-        self.timers.arm_by(index, connection.deadline(&cx));
+        connection.set_alarm(&mut self.timers, index, connection.deadline(&cx));
     }
 
     /// The connection that a frame belongs to, a new one if need be; `None` if the table has no room.
@@ -438,6 +390,9 @@ impl Shard {
         self.due.clear();
         while let Some(index) = self.timers.pop_due(now) {
             self.due.push(index);
+            if let Some(connection) = self.table.get_mut(index) {
+                connection.clear_alarm();
+            }
         }
         for phase in [Phase::Grace, Phase::Timeout] {
             for at in 0..self.due.len() {
@@ -464,11 +419,11 @@ impl Shard {
             Phase::Grace => connection.expire_grace(&mut cx, now, sink),
             Phase::Timeout if self.rules.conduct() == Conduct::Hold => {
                 connection.wait_quietly(&cx, now);
-                self.timers.arm_by(index, connection.deadline(&cx));
+                connection.set_alarm(&mut self.timers, index, connection.deadline(&cx));
             }
             Phase::Timeout => {
                 connection.expire_timeout(&mut cx, now, sink);
-                self.timers.arm_by(index, connection.deadline(&cx));
+                connection.set_alarm(&mut self.timers, index, connection.deadline(&cx));
             }
         }
     }

@@ -89,16 +89,16 @@ impl Table {
         pmd_tap::prefetch(&self.buckets[self.home(hash.bucket_bits())]);
     }
 
-    /// Asks for the memory of the connection that a lookup will probably find, when what [`prefetch`](Self::prefetch)
+    /// Asks for some cache lines of the connection that a lookup will probably find, when what [`prefetch`](Self::prefetch)
     /// asked for has come.
     #[inline(always)]
-    pub fn prefetch_connection(&self, hash: FlowHash) {
+    pub fn prefetch_connection<const LINES: usize>(&self, hash: FlowHash, lines: [usize; LINES]) {
         let tag = hash.bucket_bits();
         let bucket = self.buckets[self.home(tag)];
         if bucket.tag == tag
             && let Some(entry) = usize::try_from(bucket.connection).ok().and_then(|at| self.entries.get(at))
         {
-            pmd_tap::prefetch_lines(entry, Connection::HOT_LINES);
+            pmd_tap::prefetch_lines(entry, lines);
         }
     }
 

@@ -4,7 +4,7 @@ use pmd_tap::{Frame, Nanos};
 
 use crate::flow::FlowKey;
 use crate::side::{BySide, Side};
-use crate::wire::SeqNumber;
+use crate::wire::{Packet, SeqNumber};
 
 /// Why a primary frame left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -278,6 +278,18 @@ pub struct Cause {
 
 /// Where the comparer's decisions go. Implementations neither block nor allocate.
 pub trait Sink {
+    /// A frame of a burst is next: what follows is about it, or comes of it.
+    #[inline(always)]
+    fn begin(&mut self, side: Side, frame: &Frame, packet: &Packet) {
+        let _ = (side, frame, packet);
+    }
+
+    /// That frame has been through the comparison.
+    #[inline(always)]
+    fn end(&mut self, side: Side) {
+        let _ = side;
+    }
+
     /// A primary frame leaves.
     fn release(&mut self, frame: Frame, why: Release);
 

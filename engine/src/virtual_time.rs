@@ -15,7 +15,7 @@ use crate::fragments::{FragmentSettings, Reassembly};
 use crate::modes::{Conduct, ModeSettings, Modes, Switch};
 use crate::policy::RuleSet;
 use crate::rx::VerifyChecksums;
-use crate::shard::{Budget, Shard, ShardSettings, Work};
+use crate::shard::{Budget, Label, Shard, ShardSettings, Work};
 use crate::side::{BySide, Side};
 use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 use crate::wire::{Packet, has_bad_checksum};
@@ -429,8 +429,8 @@ impl VirtualTime {
         self.bad_checksums[side] += u64::from(bad_checksum);
         frame.stamp(self.now, self.received[side]);
         self.received[side] += 1;
-        let work = Work { frame, hash, packet, budget };
-        let work = match &work.packet {
+        let work = Work { frame, label: Label { hash, packet, budget } };
+        let work = match &work.label.packet {
             Packet::Fragment(_) => work.reassembled(&self.hasher, &mut self.fragments[side], pool),
             _ => Some(work),
         };
@@ -443,7 +443,7 @@ impl VirtualTime {
     }
 
     fn handle(&mut self, side: Side, work: Work) {
-        let shard = work.hash.shard(self.shards.len());
+        let shard = work.label.hash.shard(self.shards.len());
         self.shards[shard.0].handle(side, work, self.now, &mut self.decisions);
     }
 

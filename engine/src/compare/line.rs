@@ -29,6 +29,12 @@ impl Line {
         self.len == 0
     }
 
+    /// The first that the other side has not sent.
+    #[inline(always)]
+    pub(super) fn awaited(&self) -> Option<HeldId> {
+        self.next
+    }
+
     /// Data was held that goes on where the last in line stopped.
     #[inline(always)]
     fn join(&mut self, id: HeldId) {

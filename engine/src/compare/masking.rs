@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::same::is_same;
 use super::volatile::stretches;
 use super::{Context, Flow};
 use crate::held::Placed;
@@ -117,7 +118,7 @@ pub(super) enum Difference {
 /// Compares two datagrams of a flow.
 #[inline(always)]
 pub(super) fn difference_of(flow: &Flow, cx: &Context<'_>, one: &[u8], other: &[u8]) -> Difference {
-    if one == other { Difference::None } else { unequal(flow, cx, one, other) }
+    if is_same(one, other) { Difference::None } else { unequal(flow, cx, one, other) }
 }
 
 #[cold]

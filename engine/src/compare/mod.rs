@@ -2,6 +2,7 @@
 //! reads a clock, takes a lock, logs, allocates or does I/O.
 
 mod acks_ahead;
+mod alarm;
 mod belonging;
 mod contradiction;
 mod datagram;
@@ -14,6 +15,7 @@ mod masking;
 mod ordinary;
 mod resets;
 mod ruling;
+mod same;
 mod scene;
 mod session;
 mod settings;
@@ -37,7 +39,7 @@ use crate::modes::Quarantine;
 use crate::policy::{Action, RuleIndex, Ruling};
 use crate::side::{BySide, Side};
 use crate::spans::Spans;
-use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink, WaitsFor};
+use crate::verdict::{Cause, Detail, Discard, Reason, Release, Sink};
 use crate::wire::Packet;
 use crate::witness::Witness;
 
@@ -49,7 +51,6 @@ pub(crate) use incarnation::Incarnation;
 pub use masking::MaskDesk;
 #[cfg(test)]
 pub(crate) use ordinary::short_way;
-use scene::Seen;
 pub use settings::{AckPolicy, CompareSettings, SecondarySequence};
 use tcp::TcpState;
 pub(crate) use window::Clamp;
@@ -170,6 +171,9 @@ pub struct Connection {
     epoch: u32,
     /// Whether a timeout was reported in this epoch.
     overdue: Reported,
+    /// By when its timer comes up, as far as it knows. While that is early enough the timer need not be looked at, which
+    /// would be one more place that no cache has.
+    alarm: Nanos,
     protocol: Protocol,
 }
 
@@ -303,9 +307,11 @@ pub struct Context<'a> {
 }
 
 impl Connection {
-    /// The cache lines, counted from 0, that an ordinary frame touches: key and time; queues and ruling; of a TCP
-    /// connection how the secondary counts, and the front of each stream.
+    /// The cache lines, counted from 0, that an ordinary segment touches: key and time; queues and ruling; how the
+    /// secondary counts; the front of each stream.
     pub(crate) const HOT_LINES: [usize; 5] = [0, 1, 2, 5, 8];
+    /// The same of a datagram: key and time; queues and ruling; what its flow remembers.
+    pub(crate) const HOT_LINES_OF_DATAGRAMS: [usize; 3] = [0, 1, 2];
 
     /// A flow of which nothing was seen.
     pub fn new(key: FlowKey, packet: &Packet, epoch: u32, now: Nanos) -> Self {
@@ -323,7 +329,16 @@ impl Connection {
             quarantine: Quarantine::default(),
         };
         let ruling = Ruling { action: Action::Compare, rule: RuleIndex::NONE };
-        Self { flow, epoch, overdue: Reported::No, ruling, ruled_by: 0, in_step: Stamp::default(), protocol }
+        Self {
+            flow,
+            epoch,
+            overdue: Reported::No,
+            ruling,
+            ruled_by: 0,
+            alarm: Nanos::NEVER,
+            in_step: Stamp::default(),
+            protocol,
+        }
     }
 
     /// Its flow.
@@ -487,88 +502,6 @@ impl Connection {
             Tracking::Aside | Tracking::Passed => sink.discard(frame, Discard::Pass),
             _ => self.flow.diverge(frame, "max_held_frames", sink),
         }
-    }
-
-    /// When something of it is due at the latest: a lower bound is enough.
-    #[inline(always)]
-    pub(crate) fn deadline(&self, cx: &Context<'_>) -> Nanos {
-        self.timeout_at(cx).min(self.grace_ends_at(cx))
-    }
-
-    /// When the oldest held frame has waited long enough.
-    #[inline(always)]
-    fn timeout_at(&self, cx: &Context<'_>) -> Nanos {
-        if self.overdue == Reported::Yes {
-            return Nanos::NEVER;
-        }
-        match self.flow.oldest(cx) {
-            Some((arrival, _)) => arrival.min(self.flow.early) + cx.settings.compare_timeout,
-            None => Nanos::NEVER,
-        }
-    }
-
-    #[inline(always)]
-    fn grace_ends_at(&self, cx: &Context<'_>) -> Nanos {
-        match &self.protocol {
-            Protocol::Tcp(tcp) => tcp.grace_ends_at(),
-            Protocol::Datagram(datagrams) => datagrams.grace_ends_at(&self.flow, cx),
-        }
-    }
-
-    /// Reports the mismatch of two datagrams that have differed long enough; lets go a window that has waited long
-    /// enough.
-    pub(crate) fn expire_grace(&mut self, cx: &mut Context<'_>, now: Nanos, sink: &mut impl Sink) {
-        if now < self.grace_ends_at(cx) {
-            return;
-        }
-        self.in_step.clear();
-        match &mut self.protocol {
-            Protocol::Tcp(tcp) => tcp.expire_grace(&mut self.flow, cx, now, sink),
-            Protocol::Datagram(datagrams) => {
-                let detail = datagrams.mismatch(&self.flow, cx, now);
-                let cause = Cause { at: now, ..self.flow.cause(Reason::Mismatch, detail) };
-                self.flow.accuse(cx, cause, &Seen::default(), sink);
-            }
-        }
-    }
-
-    /// Frames have waited long enough, and there is nothing to report: everything waits for the commit.
-    pub(crate) fn wait_quietly(&mut self, cx: &Context<'_>, now: Nanos) {
-        if now >= self.timeout_at(cx) {
-            self.overdue = Reported::Yes;
-        }
-    }
-
-    /// Reports a frame that has waited long enough, once an epoch.
-    pub(crate) fn expire_timeout(&mut self, cx: &mut Context<'_>, now: Nanos, sink: &mut impl Sink) {
-        if now < self.timeout_at(cx) {
-            return;
-        }
-        let Some((arrival, id)) = self.flow.oldest_anywhere(cx) else { return };
-        if now < arrival + cx.settings.compare_timeout {
-            return;
-        }
-        self.in_step.clear();
-        self.overdue = Reported::Yes;
-        let Some(held) = cx.store.held.get(id) else { return };
-        let waits_for = match (&self.protocol, held.side) {
-            _ if matches!(self.flow.tracking, Tracking::Lost | Tracking::Aside) => WaitsFor::Checkpoint,
-            (Protocol::Tcp(tcp), Side::Primary) => tcp.waits_for(cx, held, now),
-            (Protocol::Datagram(_), Side::Primary) => WaitsFor::Secondary,
-            (_, Side::Secondary) => WaitsFor::Primary,
-        };
-        let life = match &self.protocol {
-            Protocol::Tcp(tcp) => tcp.life_of_frame(cx.store, &held.content),
-            Protocol::Datagram(_) => None,
-        };
-        let scene = self.flow.scene(cx.store, life, now);
-        let detail = Detail::Timeout { side: held.side, frame: held.frame.ordinal(), waits_for, scene };
-        let at = match &held.content {
-            Content::Segment { placed, .. } => Some(placed.range.start),
-            _ => None,
-        };
-        let cause = Cause { at: now, ..self.flow.cause(Reason::Timeout, detail) };
-        self.flow.accuse(cx, cause, &Seen { at, ..Seen::default() }, sink);
     }
 }
 

@@ -8,6 +8,7 @@
 use pmd_tap::{Frame, Nanos};
 
 use super::incarnation::{Incarnation, Mapping};
+use super::same::is_same;
 use super::session::Session;
 use super::window::plain_edge;
 use super::{Arrival, Connection, Context, Protocol, Reported};
@@ -62,7 +63,9 @@ impl Connection {
             if !tcp.current.expects_no_ack() {
                 in_step.clear();
             }
-            if !flow.queues.primary.is_empty() {
+            // What the secondary has not sent cannot leave, nor what is behind it.
+            let head = flow.queues.primary.head();
+            if head.is_some() && head != tcp.current.streams.primary.line.awaited() {
                 tcp.drain(flow, cx, now, sink);
                 deadline = tcp.grace_ends_at();
             }
@@ -234,13 +237,14 @@ impl<K: Sink> Session<'_, '_, K> {
     fn twin(&self, side: Side, range: SeqRange, segment: &Segment, frame: &Frame) -> Option<HeldId> {
         let id = self.incarnation.streams[side.other()].held_at(self.cx.store, range)?;
         let held = self.cx.store.held.get(id)?;
+        held.frame.prefetch();
         let Content::Segment { placed: theirs, unmatched, .. } = &held.content else { return None };
         // A secondary's frame that met parts of its partner before takes the long way.
         let is_untouched = side == Side::Secondary || *unmatched == segment.payload.len;
         if theirs.range != range || theirs.payload != range || !is_untouched {
             return None;
         }
-        (segment.payload.of(frame.ethernet()) == theirs.extent.of(held.frame.ethernet())).then_some(id)
+        is_same(segment.payload.of(frame.ethernet()), theirs.extent.of(held.frame.ethernet())).then_some(id)
     }
 
     /// Lets the primary's half go if it is the oldest of its queue and nothing else keeps it; what is behind it is

@@ -11,7 +11,7 @@ use super::{EngineError, EnginePorts};
 use crate::config::{RunMode, RuntimeSettings, Settings};
 use crate::flow::FlowHasher;
 use crate::metrics::ReleaseLatency;
-use crate::rx::{Input, WorkBurst};
+use crate::rx::Input;
 use crate::shard::{Shard, ShardSettings};
 use crate::side::{BySide, Side};
 use crate::stats::Counters;
@@ -92,7 +92,6 @@ pub(super) fn build_cores(
             output: out.take_if(|_| plan.output_core == index).map(|port| Output::new(port, plan.shards)),
             queue: OutQueue::new(pool.frames()),
             spare_pool: FramePool::new(SPARE_SLOTS)?,
-            own: WorkBurst::new(),
             counters: Counters::default(),
             latency: ReleaseLatency::default(),
             published: Arc::new(Mutex::new(Published::default())),

@@ -12,13 +12,13 @@ use super::epochs::{Gate, Turn};
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortNews, PortRole, Shared};
-use super::sink::{CoreSink, Latencies, Tally, handle_one};
+use super::sink::{CoreSink, Current, Latencies, Tally};
 use crate::flow::{FlowKey, ShardId};
 use crate::metrics::ReleaseLatency;
 use crate::modes::Conduct;
 use crate::ring::Ring;
-use crate::rx::{Input, Lane, Pressure, RingItem, WorkBurst};
-use crate::shard::{Flushed, Shard};
+use crate::rx::{Input, Lane, Pressure, RingItem};
+use crate::shard::{Flushed, Shard, WorkBurst};
 use crate::side::{BySide, Side};
 use crate::stats::{Counters, verdict_cells};
 use crate::tx::{Feed, Haste, OutItem, OutQueue, Output};
@@ -60,7 +60,6 @@ pub(super) struct Core {
     pub(super) queue: OutQueue,
     /// For the output's port, when the core has no input.
     pub(super) spare_pool: FramePool,
-    pub(super) own: WorkBurst,
     pub(super) counters: Counters,
     pub(super) latency: ReleaseLatency,
     pub(super) published: Arc<Mutex<Published>>,
@@ -128,14 +127,15 @@ impl Found {
 }
 
 impl Core {
-    /// One iteration: a burst of each input, what is in the rings, timers, the output.
-    pub(super) fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
+    /// One iteration: a burst of each input, what is in the rings, timers, the output. What is received for the core's own
+    /// shard passes through `burst`, which is empty before and afterwards.
+    pub(super) fn step(&mut self, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) -> Found {
         let mut found = Found::Nothing;
         self.poll_conduct(now, env);
         found.note(self.poll_rules(now, env));
         let mut haste = Haste::Now;
         for input in 0..self.inputs.len() {
-            let outcome = self.poll_input(input, now, env);
+            let outcome = self.poll_input(input, now, env, burst);
             found.note(outcome != RxOutcome::Nothing);
             if outcome == RxOutcome::More {
                 haste = Haste::MoreFollows;
@@ -146,13 +146,13 @@ impl Core {
         }
         found.note(self.poll_flush(now, env));
         self.poll_timers(now, env);
-        self.poll_fragments(now, env);
+        self.poll_fragments(now, env, burst);
         found.note(self.poll_output(now, env, haste));
         found
     }
 
     /// Receives of one input, or marks its boundary.
-    fn poll_input(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> RxOutcome {
+    fn poll_input(&mut self, at: usize, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) -> RxOutcome {
         let input = &mut self.inputs[at];
         let side = input.side();
         while let Some(event) = input.port().poll_link() {
@@ -166,17 +166,17 @@ impl Core {
         }
         let boundary = env.shared.boundary();
         if input.must_mark(boundary) {
-            self.mark_boundary(at, boundary, now, env);
+            self.mark_boundary(at, boundary, now, env, burst);
             return RxOutcome::Last;
         }
         if self.seat.as_ref().is_some_and(|seat| seat.gate.is_blocked(side)) {
             return RxOutcome::Nothing;
         }
-        self.receive(at, now, env)
+        self.receive(at, now, env, burst)
     }
 
     /// One burst: to the shard, or gathered for the rings.
-    fn receive(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> RxOutcome {
+    fn receive(&mut self, at: usize, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) -> RxOutcome {
         let input = &mut self.inputs[at];
         let side = input.side();
         let before = input.last_pressure();
@@ -191,7 +191,9 @@ impl Core {
             return RxOutcome::Nothing;
         }
         let (received, _) = input.received();
-        let state = input.poll(now, &env.lanes[side], &mut self.own);
+        let seat = self.seat.as_ref();
+        let ahead = |hash| seat.into_iter().for_each(|seat| seat.shard.prefetch(hash));
+        let state = input.poll(now, &env.lanes[side], burst, ahead);
         let any = input.received().0 != received;
         input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
         if let Some(cause) = input.take_cause() {
@@ -202,9 +204,7 @@ impl Core {
             ask_for_room("max_gso_frames", now, env);
         }
         let over = input.is_over_now();
-        let mut own = std::mem::take(&mut self.own);
-        self.handle_burst(side, &mut own, now, env);
-        self.own = own;
+        self.handle_burst(side, burst, now, env);
         if over {
             // Whoever is told that it is over sees all that it brought.
             self.publish_last(env.rings);
@@ -218,14 +218,16 @@ impl Core {
     }
 
     /// Reads what the input has, which belongs to the old epoch, and marks its end.
-    fn mark_boundary(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
+    fn mark_boundary(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) {
         let mut left = self.turns.drain_step();
         while !self.inputs[at].has_closed(boundary) {
             if left == 0 {
                 return;
             }
             left -= 1;
-            if self.inputs[at].count_drained(DRAIN_BURSTS) || self.receive(at, now, env) != RxOutcome::More {
+            if self.inputs[at].count_drained(DRAIN_BURSTS)
+                || self.receive(at, now, env, burst) != RxOutcome::More
+            {
                 break;
             }
             if self.inputs[at].has_gathered() {
@@ -237,7 +239,7 @@ impl Core {
             return;
         }
         if !self.inputs[at].has_closed(boundary) {
-            self.close_fragments(at, boundary, now, env);
+            self.close_fragments(at, boundary, now, env, burst);
             if self.inputs[at].has_gathered() {
                 return;
             }
@@ -255,14 +257,19 @@ impl Core {
     }
 
     /// What waits for the rest of its datagram belongs to the epoch that ends: the shard gets it in front of the mark.
-    fn close_fragments(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
+    fn close_fragments(
+        &mut self,
+        at: usize,
+        boundary: u32,
+        now: Nanos,
+        env: &Env<'_>,
+        burst: &mut WorkBurst,
+    ) {
         let input = &mut self.inputs[at];
         let side = input.side();
-        input.close(boundary, now, &env.lanes[side], &mut self.own);
+        input.close(boundary, now, &env.lanes[side], burst);
         input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
-        let mut own = std::mem::take(&mut self.own);
-        self.handle_burst(side, &mut own, now, env);
-        self.own = own;
+        self.handle_burst(side, burst, now, env);
     }
 
     /// Frames from another core's input.
@@ -275,7 +282,12 @@ impl Core {
                 break;
             }
             match ring.pop() {
-                Some(RingItem::Frames(mut burst)) => self.handle_burst(side, &mut burst, now, env),
+                Some(RingItem::Frames(mut burst)) => {
+                    if let Some(seat) = &self.seat {
+                        burst.hashes().for_each(|hash| seat.shard.prefetch(hash));
+                    }
+                    self.handle_burst(side, &mut burst, now, env);
+                }
                 Some(RingItem::Mark(epoch)) => {
                     if let Some(seat) = &mut self.seat {
                         seat.gate.mark(side, epoch);
@@ -305,17 +317,18 @@ impl Core {
             pool: pool_for_drops(&mut self.inputs),
             shared: env.shared,
             tally: Tally::default(),
+            current: Current::default(),
         };
         Some((seat, sink))
     }
 
     /// Walks a burst through the shard.
     fn handle_burst(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, env: &Env<'_>) {
-        let Some((seat, mut sink)) = self.desk(now, env) else { return };
-        seat.shard.prefetch(burst);
-        for work in burst.drain(..) {
-            handle_one(&mut seat.shard, side, work, now, &mut sink);
+        if burst.is_empty() {
+            return;
         }
+        let Some((seat, mut sink)) = self.desk(now, env) else { return };
+        seat.shard.handle_burst(side, burst, now, &mut sink);
     }
 
     /// Flushes when both sides' boundaries are here and the checkpoint was committed.
@@ -362,11 +375,11 @@ impl Core {
     }
 
     /// Asks for a checkpoint when a fragment waits too long for the rest of its datagram.
-    fn poll_fragments(&mut self, now: Nanos, env: &Env<'_>) {
+    fn poll_fragments(&mut self, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) {
         for at in 0..self.inputs.len() {
             if let Some(cause) = self.inputs[at].expire(now) {
                 if env.shared.conduct() == Conduct::Pass {
-                    self.close_fragments(at, env.shared.boundary(), now, env);
+                    self.close_fragments(at, env.shared.boundary(), now, env, burst);
                     continue;
                 }
                 let protocol = cause.flow.as_ref().map_or(0, FlowKey::protocol);

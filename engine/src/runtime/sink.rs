@@ -4,7 +4,6 @@ use pmd_tap::{Frame, FramePool, Nanos};
 
 use super::shared::Shared;
 use crate::metrics::ReleaseLatency;
-use crate::shard::{Shard, Work};
 use crate::side::Side;
 use crate::stats::{Counters, drop_cell, latency_of, release_cell, verdict_cells};
 use crate::tx::{OutItem, OutQueue};
@@ -20,15 +19,28 @@ pub(super) struct CoreSink<'a> {
     pub(super) latency: Latencies<'a>,
     pub(super) pool: Option<&'a mut FramePool>,
     pub(super) shared: &'a Shared,
-    /// What was decided while the frame at hand went through.
+    /// What was decided as frames went through, and is not in the counters yet.
     pub(super) tally: Tally,
+    pub(super) current: Current,
 }
 
-/// Comparison's decisions since somebody last looked.
+/// Comparison's decisions on frames of one protocol that came one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
+    /// `None`: of frames that count as none, or of no frame; such decisions are in no protocol's numbers.
+    protocol: Option<u8>,
     released: u64,
     dropped: u64,
+    held: u64,
+}
+
+/// The frame that goes through the shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Current {
+    /// Frames that it stands for.
+    frames: u64,
+    /// How many had been released before it.
+    released: u64,
 }
 
 /// How long frames were held. Frames that came and leave together have waited equally long, so they are recorded together.
@@ -79,6 +91,27 @@ impl Drop for Latencies<'_> {
 
 impl Sink for CoreSink<'_> {
     #[inline(always)]
+    fn begin(&mut self, side: Side, frame: &Frame, packet: &Packet) {
+        let frames = u64::try_from(frame.stands_for()).unwrap_or(1);
+        self.counters.handled[side] += frames;
+        let protocol = match packet {
+            Packet::Tcp(flow, _) => Some(flow.protocol()),
+            packet => self.protocol_of(side, packet, frames),
+        };
+        if protocol != self.tally.protocol {
+            self.begin_tally(protocol);
+        }
+        self.current = Current { frames, released: self.tally.released };
+    }
+
+    #[inline(always)]
+    fn end(&mut self, side: Side) {
+        if side == Side::Primary && self.tally.released == self.current.released {
+            self.tally.held += self.current.frames;
+        }
+    }
+
+    #[inline(always)]
     fn release(&mut self, frame: Frame, why: Release) {
         if frame.has_followers() {
             return self.release_chain(frame, why);
@@ -125,29 +158,32 @@ impl CoreSink<'_> {
             self.release(frame, why);
         }
     }
+
+    /// Enters the tally into the counters and begins that of a protocol.
+    #[inline(never)]
+    fn begin_tally(&mut self, protocol: Option<u8>) {
+        let Tally { protocol: of, released, dropped, held } = self.tally;
+        if let Some(of) = of {
+            let cells = verdict_cells(&mut self.counters.verdicts, of);
+            cells.release += released;
+            cells.drop += dropped;
+            cells.hold += held;
+        }
+        self.tally = Tally { protocol, ..Tally::default() };
+    }
+
+    /// The protocol that a frame counts for, unless it is of a class: those are counted here.
+    #[inline(always)]
+    fn protocol_of(&mut self, side: Side, packet: &Packet, frames: u64) -> Option<u8> {
+        let flow = packet.flow()?;
+        let Some(class) = flow.class() else { return Some(flow.protocol()) };
+        self.counters.class_frames[side].count(class, frames);
+        None
+    }
 }
 
-/// One frame through the shard, counted by protocol.
-#[inline(always)]
-pub(super) fn handle_one(shard: &mut Shard, side: Side, work: Work, now: Nanos, sink: &mut CoreSink<'_>) {
-    let frames = u64::try_from(work.frame.stands_for()).unwrap_or(1);
-    sink.counters.handled[side] += frames;
-    let protocol = match &work.packet {
-        Packet::Tcp(flow, _) => flow.protocol(),
-        packet => match packet.flow() {
-            None => return shard.handle(side, work, now, sink),
-            Some(flow) if let Some(class) = flow.class() => {
-                sink.counters.class_frames[side].count(class, frames);
-                return shard.handle(side, work, now, sink);
-            }
-            Some(flow) => flow.protocol(),
-        },
-    };
-    sink.tally = Tally::default();
-    shard.handle(side, work, now, sink);
-    let Tally { released, dropped } = sink.tally;
-    let cells = verdict_cells(&mut sink.counters.verdicts, protocol);
-    cells.release += released;
-    cells.drop += dropped;
-    cells.hold += if side == Side::Primary && released == 0 { frames } else { 0 };
+impl Drop for CoreSink<'_> {
+    fn drop(&mut self) {
+        self.begin_tally(None);
+    }
 }

@@ -67,7 +67,7 @@ fn input(max_frames: usize, shards: usize) -> Input {
 fn take(ring: &Ring<RingItem>, most: usize, got: &mut Vec<u64>) {
     for item in (0..most).map_while(|_| ring.pop()) {
         match item {
-            RingItem::Frames(burst) => got.extend(burst.iter().map(|work| work.frame.ordinal())),
+            RingItem::Frames(burst) => got.extend(burst.frames().iter().map(Frame::ordinal)),
             RingItem::Mark(epoch) => got.push(1_000_000 + u64::from(epoch)),
         }
     }
@@ -106,8 +106,8 @@ fn full_rings_lose_and_reorder_nothing_and_marks_stay_behind_old_frames() {
             }
             continue;
         }
-        assert_eq!(input.poll(Nanos(1), &lanes, &mut own), RxState::More);
-        got[0].extend(own.drain(..).map(|work| work.frame.ordinal()));
+        assert_eq!(input.poll(Nanos(1), &lanes, &mut own, |_| {}), RxState::More);
+        got[0].extend(own.drain().map(|work| work.frame.ordinal()));
     }
     while !input.hand_over(&lanes, |_| {}) || rings.iter().any(|ring| !ring.is_empty()) {
         take(&rings[0], 1, &mut got[1]);
@@ -141,7 +141,7 @@ fn pressure_counts_frames_that_are_out() {
     let mut own = WorkBurst::new();
     assert_eq!(input.pressure(), Pressure::Low);
     for expected in [Pressure::High, Pressure::Full] {
-        input.poll(Nanos::ZERO, &lanes, &mut own);
+        input.poll(Nanos::ZERO, &lanes, &mut own, |_| {});
         assert!(input.hand_over(&lanes, |_| {}));
         assert_eq!(input.pressure(), expected);
     }
@@ -157,14 +157,14 @@ fn starving_is_said_once() {
     let mut own = WorkBurst::new();
     let mut begins = 0;
     for _ in 0..200 {
-        input.poll(Nanos::ZERO, &lanes, &mut own);
+        input.poll(Nanos::ZERO, &lanes, &mut own, |_| {});
         assert!(input.hand_over(&lanes, |_| {}));
         begins += usize::from(input.begins_to_starve());
     }
     assert_eq!(begins, 1);
     while ring.pop().is_some() {}
     for _ in 0..200 {
-        input.poll(Nanos::ZERO, &lanes, &mut own);
+        input.poll(Nanos::ZERO, &lanes, &mut own, |_| {});
         assert!(input.hand_over(&lanes, |_| {}));
         begins += usize::from(input.begins_to_starve());
     }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use colo_engine::compare::{AckPolicy, CompareSettings, SecondarySequence};
 use colo_engine::flow::FlowHasher;
-use colo_engine::shard::{Budget, Flushed, Shard, ShardSettings, Work};
+
+use colo_engine::shard::{Budget, Flushed, Shard, ShardSettings, WorkBurst};
 use colo_engine::side::Side;
 use colo_engine::wire::Packet;
 use pmd_tap::{FramePool, Nanos, PoolSettings};
@@ -129,11 +130,9 @@ impl Bench<'_> {
         let Some(mut frame) = self.pool.frame_from(bytes) else { return };
         frame.stamp(self.now, self.witness.arrives(side, self.now, bytes));
         let budget = if full { Budget::Exhausted } else { Budget::Room };
-        let (shard, witness, now) = (&mut self.shard, &mut self.witness, self.now);
-        Work::receive(frame, &FlowHasher::fixed(), budget, |work| {
-            shard.prefetch(std::slice::from_ref(&work));
-            shard.handle(side, work, now, witness);
-        });
+        let mut burst = WorkBurst::new();
+        burst.receive(frame, &FlowHasher::fixed(), budget);
+        self.shard.handle_burst(side, &mut burst, self.now, &mut self.witness);
         self.witness.give_back(self.pool);
     }
 

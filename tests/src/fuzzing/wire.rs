@@ -8,7 +8,7 @@ mod fragment;
 use std::cell::RefCell;
 
 use colo_engine::flow::{FlowHasher, FlowKey, VlanTags};
-use colo_engine::shard::{Budget, Work};
+use colo_engine::shard::{Budget, Work, WorkBurst};
 use colo_engine::wire::{Class, Extent, Packet, Segment, Tunnels};
 use pmd_tap::{FramePool, MAX_FRAME_BYTES, PoolSettings};
 
@@ -205,14 +205,16 @@ fn tag(flow: &FlowKey) -> FlowKey {
 fn the_way_of_a_received_frame_agrees(packet: &Packet, data: &[u8], hasher: &FlowHasher) {
     POOL.with_borrow_mut(|pool| {
         let frame = pool.frame_from(data).expect("one frame is out at a time");
-        Work::receive(frame, hasher, Budget::Room, |work| {
+        let mut burst = WorkBurst::new();
+        burst.receive(frame, hasher, Budget::Room);
+        for Work { frame, label } in burst.drain() {
             match packet {
-                Packet::Class(class) => class::judge(*class, &work.packet, data),
-                packet => assert_eq!(work.packet, *packet, "received"),
+                Packet::Class(class) => class::judge(*class, &label.packet, data),
+                packet => assert_eq!(label.packet, *packet, "received"),
             }
-            let hash = work.packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
-            assert!(work.hash == hash, "the hash is not that of the flow");
-            pool.recycle(work.frame);
-        });
+            let hash = label.packet.flow().map(|flow| hasher.hash(flow)).unwrap_or_default();
+            assert!(label.hash == hash, "the hash is not that of the flow");
+            pool.recycle(frame);
+        }
     });
 }

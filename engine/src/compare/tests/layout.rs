@@ -4,7 +4,7 @@
 use super::super::{Connection, Protocol};
 use crate::flow::{Addresses, FlowKey, Selector, VlanTags};
 use crate::side::Side;
-use crate::wire::Packet;
+use crate::wire::{Extent, Packet};
 use pmd_tap::Nanos;
 
 fn place<T>(field: &T, base: usize) -> std::ops::RangeInclusive<usize> {
@@ -31,6 +31,7 @@ fn what_an_ordinary_frame_asks_lies_in_the_hot_lines() {
         ("tracking", place(&connection.flow.tracking, base)),
         ("ruling", place(&connection.ruling, base)),
         ("overdue", place(&connection.overdue, base)),
+        ("alarm", place(&connection.alarm, base)),
         ("mapping", place(&life.mapping, base)),
         ("committed", place(&life.committed, base)),
     ];
@@ -50,5 +51,27 @@ fn what_an_ordinary_frame_asks_lies_in_the_hot_lines() {
     }
     for (what, mut lines) in places {
         assert!(lines.all(|line| Connection::HOT_LINES.contains(&line)), "{what} lies elsewhere");
+    }
+}
+
+#[test]
+fn what_a_datagram_asks_lies_in_its_hot_lines() {
+    let addresses = Addresses::V4 { source: 1, destination: 2 };
+    let key =
+        FlowKey::new(addresses, VlanTags::default(), 17, Selector::Ports { source: 53, destination: 9 });
+    let packet = Packet::Datagram(key, Extent::default());
+    let connection = Some(Connection::new(key, &packet, 0, Nanos::ZERO));
+    let base = std::ptr::from_ref(&connection).addr();
+    let connection = connection.as_ref().unwrap();
+    let Protocol::Datagram(datagrams) = &connection.protocol else { panic!("it is UDP") };
+    let places = [
+        place(&connection.flow, base),
+        place(&connection.ruling, base),
+        place(&connection.overdue, base),
+        place(&connection.alarm, base),
+        place(datagrams, base),
+    ];
+    for mut lines in places {
+        assert!(lines.all(|line| Connection::HOT_LINES_OF_DATAGRAMS.contains(&line)));
     }
 }

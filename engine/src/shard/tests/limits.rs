@@ -27,10 +27,8 @@ impl Rig {
     fn send_without_room(&mut self, seq: u32) {
         let sent = Sent { flow: 1, seq, ack: 1, flags: ACK, payload: vec![7; 10] };
         let frame = self.decisions.pools.secondary.frame_from(&sent.frame()).unwrap();
-        let (shard, decisions, now) = (&mut self.shard, &mut self.decisions, self.now);
-        Work::receive(frame, &self.hasher, Budget::Exhausted, |work| {
-            shard.handle(Side::Secondary, work, now, decisions);
-        });
+        let work = Work::receive(frame, &self.hasher, Budget::Exhausted);
+        self.shard.handle(Side::Secondary, work, self.now, &mut self.decisions);
     }
 }
 

@@ -124,8 +124,9 @@ impl Rig {
         let mut frame = self.decisions.pools[side].frame_from(ethernet).unwrap();
         frame.stamp(self.now, self.sent[side]);
         self.sent[side] += 1;
-        let (shard, decisions, now) = (&mut self.shard, &mut self.decisions, self.now);
-        Work::receive(frame, &self.hasher, Budget::Room, |work| shard.handle(side, work, now, decisions));
+        let mut burst = WorkBurst::new();
+        burst.receive(frame, &self.hasher, Budget::Room);
+        self.shard.handle_burst(side, &mut burst, self.now, &mut self.decisions);
     }
 
     fn data(&mut self, side: Side, flow: u32, seq: u32, len: usize) {
