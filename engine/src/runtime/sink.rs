@@ -21,6 +21,7 @@ pub(super) struct CoreSink<'a> {
     pub(super) shared: &'a Shared,
     /// What was decided as frames went through, and is not in the counters yet.
     pub(super) tally: Tally,
+    /// The frame at hand.
     pub(super) current: Current,
 }
 
