@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use colo_engine::compare::CompareSettings;
 use colo_engine::flow::FlowHasher;
-
 use colo_engine::shard::{Budget, Shard, ShardSettings, WorkBurst};
 use colo_engine::side::{BySide, Side};
 use colo_engine::verdict::{Cause, Discard, Release, Sink};

@@ -85,11 +85,6 @@ impl WorkBurst {
         Self::default()
     }
 
-    /// Frames in it.
-    pub fn len(&self) -> usize {
-        self.frames.len()
-    }
-
     /// Whether there is none.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

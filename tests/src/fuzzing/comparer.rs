@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use colo_engine::compare::{AckPolicy, CompareSettings, SecondarySequence};
 use colo_engine::flow::FlowHasher;
-
 use colo_engine::shard::{Budget, Flushed, Shard, ShardSettings, WorkBurst};
 use colo_engine::side::Side;
 use colo_engine::wire::Packet;
