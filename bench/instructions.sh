@@ -23,12 +23,15 @@ base=${CARGO_TARGET_DIR:-target}
 cargo build --quiet --release --locked -p colo-bench --bin instructions
 compiler=$(rustc --version)
 if [ "$mode" != count ]; then
-    set -- tcp-64-1000f-512p-primary tcp-64-1000f-512p-secondary tcp-64-10000f-512p-primary tcp-1514-1000f-512p-primary \
-        udp-64-1000f-512p-primary udp-64-1000f-512p-secondary late-1024 shuffled-secondary-32 shuffled-primary-32 \
+    set -- tcp-64-1000f-512p-together tcp-64-1000f-512p-primary tcp-64-1000f-512p-secondary \
+        tcp-64-10000f-512p-together tcp-64-10000f-512p-primary tcp-1514-1000f-512p-together tcp-1514-1000f-512p-primary \
+        udp-64-1000f-512p-together udp-64-1000f-512p-primary udp-64-1000f-512p-secondary late-1024 shuffled-secondary-32 shuffled-primary-32 \
         wire-tcp wire-udp table ring out
 elif [ $# -eq 0 ]; then
-    set -- tcp-64-1000f-512p-primary tcp-64-1000f-512p-secondary tcp-64-10000f-512p-primary \
-        tcp-64-100000f-512p-primary tcp-1514-1000f-512p-primary udp-64-1000f-512p-primary udp-64-1000f-512p-secondary \
+    set -- tcp-64-1000f-512p-together tcp-64-1000f-512p-primary tcp-64-1000f-512p-secondary \
+        tcp-64-10000f-512p-together tcp-64-10000f-512p-primary tcp-64-100000f-512p-together tcp-64-100000f-512p-primary \
+        tcp-1514-1000f-512p-together tcp-1514-1000f-512p-primary \
+        udp-64-1000f-512p-together udp-64-1000f-512p-primary udp-64-1000f-512p-secondary \
         late-1 late-32 late-1024 shuffled-secondary-1 shuffled-secondary-2 shuffled-secondary-32 shuffled-secondary-1024 \
         shuffled-primary-1 shuffled-primary-2 shuffled-primary-32 shuffled-primary-1024 \
         reversed-secondary-1024 reversed-primary-1024 gapped-secondary-1024 gapped-primary-1024 \

@@ -7,15 +7,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use colo_engine::compare::CompareSettings;
-use colo_engine::flow::FlowHasher;
-use colo_engine::shard::{Budget, Shard, ShardSettings, WorkBurst};
+use colo_engine::flow::{FlowHash, FlowHasher};
+use colo_engine::shard::{Budget, Place, Shard, ShardSettings, WorkBurst};
 use colo_engine::side::{BySide, Side};
 use colo_engine::verdict::{Cause, Discard, Release, Sink};
 use colo_engine::wire::Packet;
 use pmd_tap::{BURST_FRAMES, Frame, FramePool, Nanos, PoolSettings};
 
 use crate::frames::Protocol;
-use crate::scenario::{Order, Scenario};
+use crate::scenario::{Coming, Order, Scenario};
 
 /// How often a core looks at its timers.
 const TICK: Duration = Duration::from_millis(10);
@@ -258,32 +258,54 @@ impl Rig {
             self.last_tick = self.now;
             self.shard.expire(self.now, &mut self.sink);
         }
-        let mut side = self.scenario.first;
-        while !self.guests[side].frames.is_empty() || !self.guests[side.other()].frames.is_empty() {
-            let mut left = self.scenario.turn;
-            while left > 0 && !self.guests[side].frames.is_empty() {
-                left -= self.burst(side, left.min(BURST_FRAMES));
-            }
-            side = side.other();
+        let mut bursts: BySide<WorkBurst> = BySide::default();
+        match self.scenario.coming {
+            Coming::Together => self.walk_together(&mut bursts),
+            Coming::First(first) => self.walk_in_turn(first, &mut bursts),
         }
         self.now.0 += PAIR * u64::try_from(self.scenario.pairs).unwrap_or(0);
     }
 
-    /// One burst of one side; how many frames it had.
+    /// A burst of both sides at a time.
     #[inline(always)]
-    fn burst(&mut self, side: Side, most: usize) -> usize {
+    fn walk_together(&mut self, bursts: &mut BySide<WorkBurst>) {
+        while Side::BOTH.iter().any(|side| !self.guests[*side].frames.is_empty()) {
+            for side in Side::BOTH {
+                self.receive(side, self.scenario.turn, &mut bursts[side]);
+            }
+            self.shard.handle_bursts(bursts, self.now, &mut self.sink);
+            for side in Side::BOTH {
+                if !bursts[side].is_empty() {
+                    self.shard.handle_burst(side, &mut bursts[side], self.now, &mut self.sink);
+                }
+            }
+        }
+    }
+
+    /// A turn of one side, then one of the other.
+    #[inline(always)]
+    fn walk_in_turn(&mut self, first: Side, bursts: &mut BySide<WorkBurst>) {
+        let mut side = first;
+        while !self.guests[side].frames.is_empty() || !self.guests[side.other()].frames.is_empty() {
+            let mut left = self.scenario.turn;
+            while left > 0 && !self.guests[side].frames.is_empty() {
+                left -= self.receive(side, left, &mut bursts[side]);
+                self.shard.handle_burst(side, &mut bursts[side], self.now, &mut self.sink);
+            }
+            side = side.other();
+        }
+    }
+
+    /// One burst of one side; how many frames it has.
+    #[inline(always)]
+    fn receive(&mut self, side: Side, most: usize, burst: &mut WorkBurst) -> usize {
         let frames = &mut self.guests[side].frames;
-        let most = most.min(frames.len());
-        let mut burst = WorkBurst::new();
+        let most = most.min(BURST_FRAMES).min(frames.len());
+        let mut ahead = Ahead { shard: &self.shard, burst };
         for frame in frames.drain(..most) {
-            let shard = &self.shard;
-            let usual = WorkBurst::receive_usual(frame, &self.hasher, Budget::Room, |hash| {
-                shard.prefetch(hash);
-                &mut burst
-            });
+            let usual = WorkBurst::receive_usual(frame, &self.hasher, Budget::Room, &mut ahead);
             assert!(usual.is_ok(), "all frames are usual ones");
         }
-        self.shard.handle_burst(side, &mut burst, self.now, &mut self.sink);
         most
     }
 
@@ -317,6 +339,20 @@ impl Rig {
                 .count()
         };
         Side::BOTH.map(|side| hash_all(&self.guests[side].frames)).iter().sum()
+    }
+}
+
+/// As an input does, asks for the memory that says where a flow's connection stands.
+struct Ahead<'a> {
+    shard: &'a Shard,
+    burst: &'a mut WorkBurst,
+}
+
+impl Place for Ahead<'_> {
+    #[inline(always)]
+    fn place(&mut self, hash: FlowHash) -> &mut WorkBurst {
+        self.shard.prefetch(hash);
+        self.burst
     }
 }
 

@@ -30,6 +30,15 @@ impl Order {
     }
 }
 
+/// How the sides' bursts reach the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coming {
+    /// A burst of both sides is at hand.
+    Together,
+    /// One side's burst is handled before the other's is there; this side's first.
+    First(Side),
+}
+
 /// One kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scenario {
@@ -41,8 +50,8 @@ pub struct Scenario {
     pub flows: u32,
     /// Pairs filled, then measured: the working set.
     pub pairs: usize,
-    /// Whose turn it is first.
-    pub first: Side,
+    /// Whether both sides' turns come together, or whose comes first.
+    pub coming: Coming,
     /// Frames that one side sends before it is the other's turn.
     pub turn: usize,
     /// Frames that the primary is ahead, besides its turn.
@@ -53,8 +62,8 @@ pub struct Scenario {
 
 impl Scenario {
     /// In order, in turns of one burst, in a working set that stays in the L2 cache.
-    pub fn new(protocol: Protocol, frame_bytes: usize, flows: u32, first: Side) -> Self {
-        Self { protocol, frame_bytes, flows, pairs: 512, first, turn: 32, lag: 0, disorder: None }
+    pub fn new(protocol: Protocol, frame_bytes: usize, flows: u32, coming: Coming) -> Self {
+        Self { protocol, frame_bytes, flows, pairs: 512, coming, turn: 32, lag: 0, disorder: None }
     }
 
     /// Payload of each frame, bytes.
@@ -70,25 +79,30 @@ impl Scenario {
 
     /// One flow whose secondary is `held` segments late.
     pub fn late(held: usize) -> Self {
-        Self { turn: 1, lag: held, pairs: 2048, ..Self::new(Protocol::Tcp, 64, 1, Side::Primary) }
+        Self {
+            turn: 1,
+            lag: held,
+            pairs: 2048,
+            ..Self::new(Protocol::Tcp, 64, 1, Coming::First(Side::Primary))
+        }
     }
 
     /// One flow whose sides take turns of `held` segments, those of one side out of order.
     pub fn disordered(held: usize, side: Side, order: Order) -> Self {
-        let base = Self::new(Protocol::Tcp, 64, 1, Side::Primary);
+        let base = Self::new(Protocol::Tcp, 64, 1, Coming::First(Side::Primary));
         Self { turn: held, pairs: 2048, disorder: Some((side, order)), ..base }
     }
 
     /// What the targets speak of.
     pub fn matrix() -> Vec<Self> {
         let mut all = Vec::new();
-        for first in Side::BOTH {
+        for coming in [Coming::Together, Coming::First(Side::Primary), Coming::First(Side::Secondary)] {
             for flows in [1, 1_000, 10_000, 100_000] {
-                all.push(Self::new(Protocol::Tcp, 64, flows, first));
+                all.push(Self::new(Protocol::Tcp, 64, flows, coming));
             }
-            all.push(Self::new(Protocol::Tcp, 1514, 1_000, first));
-            all.push(Self::new(Protocol::Tcp, 1514, 1_000, first).in_memory());
-            all.push(Self::new(Protocol::Udp, 64, 1_000, first));
+            all.push(Self::new(Protocol::Tcp, 1514, 1_000, coming));
+            all.push(Self::new(Protocol::Tcp, 1514, 1_000, coming).in_memory());
+            all.push(Self::new(Protocol::Udp, 64, 1_000, coming));
         }
         all
     }
@@ -107,7 +121,7 @@ impl Scenario {
 }
 
 impl fmt::Display for Scenario {
-    /// `tcp-64-1000f-512p-primary`, `late-1024`, `gapped-secondary-32`.
+    /// `tcp-64-1000f-512p-together`, `tcp-64-1000f-512p-primary`, `late-1024`, `gapped-secondary-32`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.lag > 0 {
             return write!(f, "late-{}", self.lag);
@@ -119,6 +133,10 @@ impl fmt::Display for Scenario {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
         };
-        write!(f, "{protocol}-{}-{}f-{}p-{}", self.frame_bytes, self.flows, self.pairs, self.first)
+        write!(f, "{protocol}-{}-{}f-{}p-", self.frame_bytes, self.flows, self.pairs)?;
+        match self.coming {
+            Coming::Together => f.write_str("together"),
+            Coming::First(side) => write!(f, "{side}"),
+        }
     }
 }

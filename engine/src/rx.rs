@@ -10,7 +10,7 @@ use pmd_tap::{Burst, Frame, FramePool, Nanos, Port, RxState};
 use crate::flow::{FlowHash, FlowHasher, ShardId};
 use crate::fragments::{FragmentCounts, FragmentSettings, Reassembly};
 use crate::ring::Ring;
-use crate::shard::{Budget, Work, WorkBurst};
+use crate::shard::{Budget, Place, Work, WorkBurst};
 use crate::side::Side;
 use crate::verdict::Cause;
 use crate::wire::Packet;
@@ -112,27 +112,32 @@ impl std::fmt::Debug for Input {
     }
 }
 
-/// Where a frame's shard has its frames gather; `own` is for this core's shard, which looks `ahead` to them.
-#[inline(always)]
-fn place<'a>(
-    hash: FlowHash,
-    lanes: &[Lane<'_>],
+/// Where frames gather, by the shard that their flow belongs to.
+struct Sorter<'a, 'b, A> {
+    lanes: &'a [Lane<'b>],
+    /// For this core's shard.
     own: &'a mut WorkBurst,
     gathered: &'a mut [WorkBurst],
-    ahead: impl Fn(FlowHash),
-) -> &'a mut WorkBurst {
-    // Emptied before every poll, so there is room for a burst.
-    if let [Lane::Own] = lanes {
-        ahead(hash);
-        return own;
-    }
-    let ShardId(shard) = hash.shard(lanes.len());
-    match lanes[shard] {
-        Lane::Own => {
-            ahead(hash);
-            own
+    /// Told the hashes of the own shard's frames as soon as they are known.
+    ahead: A,
+}
+
+impl<A: Fn(FlowHash)> Place for Sorter<'_, '_, A> {
+    #[inline(always)]
+    fn place(&mut self, hash: FlowHash) -> &mut WorkBurst {
+        // Emptied before every poll, so there is room for a burst.
+        if let [Lane::Own] = self.lanes {
+            (self.ahead)(hash);
+            return self.own;
         }
-        Lane::Ring(_) => &mut gathered[shard],
+        let ShardId(shard) = hash.shard(self.lanes.len());
+        match self.lanes[shard] {
+            Lane::Own => {
+                (self.ahead)(hash);
+                self.own
+            }
+            Lane::Ring(_) => &mut self.gathered[shard],
+        }
     }
 }
 
@@ -298,16 +303,13 @@ impl Input {
         if state == RxState::Down && self.port.is_over() {
             self.over = self.over.saturating_add(1);
         }
+        let mut sorter = Sorter { lanes, own, gathered: &mut self.gathered, ahead };
         for frame in self.burst.drain(..) {
             let ethernet = frame.ethernet();
             self.received += 1;
             self.received_bytes += u64::try_from(ethernet.len()).unwrap_or(0);
             self.bad_checksums += u64::from(self.checksums.finds_fault(&frame));
-            let gathered = &mut self.gathered;
-            let usual = WorkBurst::receive_usual(frame, &self.hasher, budget, |hash| {
-                place(hash, lanes, own, gathered, &ahead)
-            });
-            if let Err(frame) = usual {
+            if let Err(frame) = WorkBurst::receive_usual(frame, &self.hasher, budget, &mut sorter) {
                 let work = Work::receive(frame, &self.hasher, budget);
                 let work = match work.label.packet {
                     Packet::Fragment(_) => {
@@ -316,7 +318,7 @@ impl Input {
                     _ => Some(work),
                 };
                 if let Some(work) = work {
-                    place(work.label.hash, lanes, own, gathered, &ahead).push(work);
+                    sorter.place(work.label.hash).push(work);
                 }
             }
         }
@@ -351,7 +353,7 @@ impl Input {
         self.closed = epoch;
         let Some((frame, packet)) = self.fragments.close(epoch, now) else { return };
         let work = Work::unhashed(frame, packet);
-        place(work.label.hash, lanes, own, &mut self.gathered, |_| {}).push(work);
+        Sorter { lanes, own, gathered: &mut self.gathered, ahead: |_| {} }.place(work.label.hash).push(work);
     }
 
     /// Hands gathered frames to their rings. False: some ring has no room, try again before the next poll.

@@ -5,6 +5,7 @@
 
 mod rules;
 mod survey;
+mod together;
 mod work;
 
 use std::time::Duration;
@@ -24,7 +25,8 @@ use crate::wire::{Packet, Stray};
 use crate::witness::Witness;
 use rules::Rules;
 pub use survey::{Survey, WAITING_FLOWS, Waiting};
-pub use work::{Budget, Label, Work, WorkBurst};
+use together::Discord;
+pub use work::{Budget, Label, Place, Work, WorkBurst};
 
 /// Connections from which on their memory is asked for ahead.
 const PREFETCHED: usize = 4096;
@@ -86,6 +88,7 @@ pub struct Shard {
     untracked_under: u32,
     room: Room,
     rules: Rules,
+    discord: Discord,
     /// Connections whose timer came up at this instant.
     due: Vec<u32>,
 }
@@ -110,6 +113,7 @@ impl Shard {
             untracked_under: 0,
             room: Room::Enough,
             rules: Rules::new(RuleSet::empty(settings.compare)),
+            discord: Discord::default(),
             due: Vec::with_capacity(settings.max_connections),
         }
     }
@@ -146,6 +150,19 @@ impl Shard {
         self.table.prefetch(hash);
     }
 
+    /// Asks for the connections of the first frames of a burst, if there are so many connections that they are not in the
+    /// cache anyway; how far to look ahead from then on.
+    #[inline(always)]
+    fn look_ahead(&self, burst: &WorkBurst) -> usize {
+        if self.table.len() < PREFETCHED {
+            return BURST_FRAMES;
+        }
+        for label in (0..AHEAD).map_while(|ahead| burst.label_ahead(ahead)) {
+            self.prefetch_connection(label);
+        }
+        AHEAD
+    }
+
     #[inline(always)]
     fn prefetch_connection(&self, label: &Label) {
         match label.packet {
@@ -167,21 +184,17 @@ impl Shard {
 
     #[inline(always)]
     fn handle_burst_of(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, sink: &mut impl Sink) {
-        let WorkBurst { frames, labels } = burst;
-        // What few connections there are stays in the cache.
-        let ahead = if self.table.len() < PREFETCHED { &[] } else { labels.as_slice() };
-        for label in ahead.iter().take(AHEAD) {
-            self.prefetch_connection(label);
-        }
-        for (at, (frame, label)) in frames.drain(..).zip(labels.iter()).enumerate() {
-            if let Some(label) = ahead.get(at + AHEAD) {
+        let ahead = self.look_ahead(burst);
+        loop {
+            if let Some(label) = burst.label_ahead(ahead) {
                 self.prefetch_connection(label);
             }
+            let Some((frame, label)) = burst.take() else { break };
             sink.begin(side, &frame, &label.packet);
             self.handle_of(side, frame, label, now, sink);
             sink.end(side);
         }
-        labels.clear();
+        burst.tidy();
     }
 
     /// A frame of one side.

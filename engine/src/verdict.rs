@@ -290,6 +290,12 @@ pub trait Sink {
         let _ = side;
     }
 
+    /// Both frames of a pair have been through the comparison together: the primary's leaves, the secondary's is dropped.
+    #[inline(always)]
+    fn release_pair(&mut self, pair: BySide<Frame>, packets: BySide<&Packet>, why: Release) {
+        release_one_by_one(self, pair, packets, why);
+    }
+
     /// A primary frame leaves.
     fn release(&mut self, frame: Frame, why: Release);
 
@@ -304,4 +310,20 @@ pub trait Sink {
 
     /// A checkpoint is wanted.
     fn ask(&mut self, cause: Cause);
+}
+
+/// A pair's frames, the primary's first.
+#[inline(always)]
+pub fn release_one_by_one<K: Sink + ?Sized>(
+    sink: &mut K,
+    pair: BySide<Frame>,
+    packets: BySide<&Packet>,
+    why: Release,
+) {
+    sink.begin(Side::Primary, &pair.primary, packets.primary);
+    sink.release(pair.primary, why);
+    sink.end(Side::Primary);
+    sink.begin(Side::Secondary, &pair.secondary, packets.secondary);
+    sink.discard(pair.secondary, Discard::Matched);
+    sink.end(Side::Secondary);
 }

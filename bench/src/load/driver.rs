@@ -146,8 +146,9 @@ impl<'a> Driver<'a> {
             gate: None,
             phase: Phase::Running,
             window,
-            // Half of the window at a time, so that writes stay large however the frames come back.
-            batch: (u64::from(shape.window) / 2).min(frames / 2).max(1),
+            // An eighth of the window at a time: large enough for large writes however the frames come back, and small enough
+            // for a comparer to have work while the next is written.
+            batch: (u64::from(shape.window) / 8).min(frames / 2).max(1),
             skew: shape.skew.into(),
             patience: u64::try_from(Duration::from_secs_f64(shape.patience).as_nanos()).unwrap_or(u64::MAX),
             twins: 0,

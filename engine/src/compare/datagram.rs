@@ -17,6 +17,7 @@ use crate::wire::Extent;
 const NEAR: usize = 32;
 
 /// What a datagram flow remembers beyond its queues.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 pub(crate) struct DatagramState {
     digested: BySide<Digested>,
@@ -52,7 +53,11 @@ impl DatagramState {
         sink: &mut impl Sink,
     ) {
         let side = arrival.side;
-        match (self.find_partner(flow, cx, &arrival, content), side) {
+        let partner = self.find_partner(flow, cx, &arrival, content);
+        if let Some(partner) = partner {
+            cx.store.note_twins(side, &arrival.frame, partner);
+        }
+        match (partner, side) {
             (Some(partner), Side::Primary) => {
                 self.discard_partner(flow, cx, partner, sink);
                 if flow.queues.primary.is_empty() {

@@ -440,10 +440,7 @@ impl Incarnation {
     /// The same, the right edge being known.
     #[inline(always)]
     pub(super) fn secondary_acks(&mut self, ack: SeqNumber, edge: SeqNumber) {
-        if let Some(committed) = self.committed_ack
-            && committed.is_before(ack)
-            && self.streams.primary.ack.is_none_or(|primary| primary.is_before(ack))
-        {
+        if self.is_ack_ahead(ack) {
             // A SYN's window is not scaled: what is kept must not become more.
             let window = u32::try_from(edge.past(ack)).unwrap_or(0);
             let window = u16::try_from(window >> self.streams.secondary.scale).unwrap_or(u16::MAX);
@@ -451,6 +448,13 @@ impl Incarnation {
             return;
         }
         self.streams.secondary.note_ack(ack, edge);
+    }
+
+    /// Whether an acknowledgment of the secondary counts only when the primary has sent it, too.
+    #[inline(always)]
+    pub(super) fn is_ack_ahead(&self, ack: SeqNumber) -> bool {
+        self.committed_ack.is_some_and(|committed| committed.is_before(ack))
+            && self.streams.primary.ack.is_none_or(|primary| primary.is_before(ack))
     }
 
     /// Takes note of a contradiction; nothing at or past it leaves.

@@ -24,6 +24,7 @@ mod syn;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod together;
 mod urgent;
 mod volatile;
 mod window;
@@ -53,6 +54,7 @@ pub use masking::MaskDesk;
 pub(crate) use ordinary::short_way;
 pub use settings::{AckPolicy, CompareSettings, SecondarySequence};
 use tcp::TcpState;
+pub(crate) use together::Half;
 pub(crate) use window::Clamp;
 
 /// The fixed memory of one shard's comparison, shared by its connections.
@@ -70,6 +72,8 @@ pub struct Store {
     pub(crate) digests: Digests,
     /// For digests.
     pub(crate) hasher: FlowHasher,
+    /// By how much the places of the latest twins in their inputs differ: the primary's less the secondary's, wrapping.
+    pub(crate) apart: u64,
     /// What of the payload does not count on the connection at hand.
     pub(crate) masks: MaskDesk,
     /// Writes down what is held when the sides differ, if anybody wants to know.
@@ -95,6 +99,7 @@ impl Store {
             former: FormerLives::new(max_former),
             digests: Digests::new(both_sides),
             hasher,
+            apart: 0,
             masks: MaskDesk::default(),
             witness: None,
         }
@@ -103,6 +108,17 @@ impl Store {
     /// The former lives, and the memory that lives give back.
     pub(crate) fn lives(&mut self) -> (&mut FormerLives, Memory<'_>) {
         (&mut self.former, Memory { spans: &mut self.spans, islands: &mut self.islands })
+    }
+
+    /// Takes note of how far apart twins are: the one that just came, of `side`, and a held one.
+    #[inline(always)]
+    pub(crate) fn note_twins(&mut self, side: Side, frame: &Frame, twin: HeldId) {
+        let Some(held) = self.held.get(twin) else { return };
+        let apart = frame.ordinal().wrapping_sub(held.frame.ordinal());
+        self.apart = match side {
+            Side::Primary => apart,
+            Side::Secondary => apart.wrapping_neg(),
+        };
     }
 
     /// What is in use beyond held frames: stretches of streams, gaps in streams, former lives.
@@ -120,6 +136,7 @@ impl Store {
 }
 
 /// What a connection speaks. Most speak TCP, and a box would be an allocation for each.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant)]
 pub(crate) enum Protocol {
@@ -159,6 +176,7 @@ pub enum Worth {
 ///
 /// Of a large table most connections are in no cache. So what an ordinary frame asks stands in few cache lines, here and in
 /// the structures below, and those alone are asked for ahead.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Connection {
@@ -178,6 +196,7 @@ pub struct Connection {
 }
 
 /// The part of a connection that does not depend on its protocol.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Flow {
@@ -345,6 +364,12 @@ impl Connection {
     #[inline(always)]
     pub fn key(&self) -> &FlowKey {
         &self.flow.key
+    }
+
+    /// Whether it is up to this epoch and this set of rules.
+    #[inline(always)]
+    pub(crate) fn is_up_to(&self, epoch: u32, rules: u32) -> bool {
+        self.epoch == epoch && self.ruled_by == rules
     }
 
     /// The epoch it was brought up to.

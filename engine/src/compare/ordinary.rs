@@ -86,7 +86,7 @@ impl Connection {
 impl Incarnation {
     /// The positions of an ordinary segment; `None` if it is not one.
     #[inline(always)]
-    fn ordinary_range(&self, side: Side, segment: &Segment) -> Option<SeqRange> {
+    pub(super) fn ordinary_range(&self, side: Side, segment: &Segment) -> Option<SeqRange> {
         let position = match (side, self.mapping) {
             (Side::Primary, _) => segment.seq,
             (Side::Secondary, Mapping::Fixed(shift)) => shift.apply(segment.seq),
@@ -104,7 +104,7 @@ impl Incarnation {
 
     /// Takes note of what an ordinary segment acknowledges.
     #[inline(always)]
-    fn note_ordinary_ack(&mut self, side: Side, segment: &Segment) {
+    pub(super) fn note_ordinary_ack(&mut self, side: Side, segment: &Segment) {
         let Some(ack) = segment.ack else { return };
         let edge = plain_edge(ack, segment.window, self.streams[side].scale);
         match side {
@@ -234,7 +234,7 @@ impl<K: Sink> Session<'_, '_, K> {
 
     /// The other side's held frame with exactly the same positions and bytes.
     #[inline(always)]
-    fn twin(&self, side: Side, range: SeqRange, segment: &Segment, frame: &Frame) -> Option<HeldId> {
+    fn twin(&mut self, side: Side, range: SeqRange, segment: &Segment, frame: &Frame) -> Option<HeldId> {
         let id = self.incarnation.streams[side.other()].held_at(self.cx.store, range)?;
         let held = self.cx.store.held.get(id)?;
         held.frame.prefetch();
@@ -244,7 +244,11 @@ impl<K: Sink> Session<'_, '_, K> {
         if theirs.range != range || theirs.payload != range || !is_untouched {
             return None;
         }
-        is_same(segment.payload.of(frame.ethernet()), theirs.extent.of(held.frame.ethernet())).then_some(id)
+        if !is_same(segment.payload.of(frame.ethernet()), theirs.extent.of(held.frame.ethernet())) {
+            return None;
+        }
+        self.cx.store.note_twins(side, frame, id);
+        Some(id)
     }
 
     /// Lets the primary's half go if it is the oldest of its queue and nothing else keeps it; what is behind it is

@@ -24,6 +24,7 @@ const FINISHED: Duration = Duration::from_mins(4);
 const EMBRYONIC: Duration = Duration::from_mins(1);
 
 /// The lives of one TCP connection.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct TcpState {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use pmd_tap::{FramePool, PoolSettings};
 
 use super::core::{Core, ShardSeat, Turns};
+use super::pending::Pending;
 use super::publish::Published;
 use super::rings::Plan;
 use super::{EngineError, EnginePorts};
@@ -89,6 +90,7 @@ pub(super) fn build_cores(
                 }
                 ShardSeat::new(shard, whole.tick)
             }),
+            pending: Pending::default(),
             output: out.take_if(|_| plan.output_core == index).map(|port| Output::new(port, plan.shards)),
             queue: OutQueue::new(pool.frames()),
             spare_pool: FramePool::new(SPARE_SLOTS)?,

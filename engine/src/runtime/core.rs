@@ -9,6 +9,7 @@ use std::time::Duration;
 use pmd_tap::{FramePool, Nanos, Port, RxState};
 
 use super::epochs::{Gate, Turn};
+use super::pending::{Activity, Pending, Wait};
 use super::publish::Published;
 use super::rings::Rings;
 use super::shared::{PortNews, PortRole, Shared};
@@ -18,7 +19,7 @@ use crate::metrics::ReleaseLatency;
 use crate::modes::Conduct;
 use crate::ring::Ring;
 use crate::rx::{Input, Lane, Pressure, RingItem};
-use crate::shard::{Flushed, Shard, WorkBurst};
+use crate::shard::{Flushed, Shard};
 use crate::side::{BySide, Side};
 use crate::stats::{Counters, verdict_cells};
 use crate::tx::{Feed, Haste, OutItem, OutQueue, Output};
@@ -56,6 +57,8 @@ pub(super) struct Core {
     pub(super) index: usize,
     pub(super) inputs: Vec<Input>,
     pub(super) seat: Option<ShardSeat>,
+    /// What is at hand for its shard.
+    pub(super) pending: Pending,
     pub(super) output: Option<Output>,
     pub(super) queue: OutQueue,
     /// For the output's port, when the core has no input.
@@ -127,32 +130,31 @@ impl Found {
 }
 
 impl Core {
-    /// One iteration: a burst of each input, what is in the rings, timers, the output. What is received for the core's own
-    /// shard passes through `burst`, which is empty before and afterwards.
-    pub(super) fn step(&mut self, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) -> Found {
+    /// One iteration: a burst of each input, what is in the rings, timers, the output.
+    pub(super) fn step(&mut self, now: Nanos, env: &Env<'_>) -> Found {
         let mut found = Found::Nothing;
         self.poll_conduct(now, env);
         found.note(self.poll_rules(now, env));
         let mut haste = Haste::Now;
         for input in 0..self.inputs.len() {
-            let outcome = self.poll_input(input, now, env, burst);
+            let outcome = self.poll_input(input, now, env);
             found.note(outcome != RxOutcome::Nothing);
             if outcome == RxOutcome::More {
                 haste = Haste::MoreFollows;
             }
         }
-        for side in Side::BOTH {
-            found.note(self.poll_ring(side, now, env));
-        }
+        found.note(self.poll_rings(now, env));
+        let wait = if env.shared.is_stopping() { Wait::No } else { Wait::Little };
+        found.note(self.handle_pending(wait, now, env));
         found.note(self.poll_flush(now, env));
         self.poll_timers(now, env);
-        self.poll_fragments(now, env, burst);
+        self.poll_fragments(now, env);
         found.note(self.poll_output(now, env, haste));
         found
     }
 
     /// Receives of one input, or marks its boundary.
-    fn poll_input(&mut self, at: usize, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) -> RxOutcome {
+    fn poll_input(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> RxOutcome {
         let input = &mut self.inputs[at];
         let side = input.side();
         while let Some(event) = input.port().poll_link() {
@@ -166,19 +168,22 @@ impl Core {
         }
         let boundary = env.shared.boundary();
         if input.must_mark(boundary) {
-            self.mark_boundary(at, boundary, now, env, burst);
+            self.mark_boundary(at, boundary, now, env);
             return RxOutcome::Last;
         }
         if self.seat.as_ref().is_some_and(|seat| seat.gate.is_blocked(side)) {
             return RxOutcome::Nothing;
         }
-        self.receive(at, now, env, burst)
+        self.receive(at, now, env)
     }
 
-    /// One burst: to the shard, or gathered for the rings.
-    fn receive(&mut self, at: usize, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) -> RxOutcome {
+    /// One burst, unless one is at hand: for the shard, or gathered for the rings.
+    fn receive(&mut self, at: usize, now: Nanos, env: &Env<'_>) -> RxOutcome {
         let input = &mut self.inputs[at];
         let side = input.side();
+        if !self.pending.bursts[side].is_empty() {
+            return RxOutcome::Last;
+        }
         let before = input.last_pressure();
         let pressure = input.pressure();
         // Once at the high-water mark and once when there is no more room: a checkpoint that came in between made
@@ -193,7 +198,7 @@ impl Core {
         let (received, _) = input.received();
         let seat = self.seat.as_ref();
         let ahead = |hash| seat.into_iter().for_each(|seat| seat.shard.prefetch(hash));
-        let state = input.poll(now, &env.lanes[side], burst, ahead);
+        let state = input.poll(now, &env.lanes[side], &mut self.pending.bursts[side], ahead);
         let any = input.received().0 != received;
         input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
         if let Some(cause) = input.take_cause() {
@@ -203,9 +208,8 @@ impl Core {
             self.counters.reading_stops += 1;
             ask_for_room("max_gso_frames", now, env);
         }
-        let over = input.is_over_now();
-        self.handle_burst(side, burst, now, env);
-        if over {
+        if input.is_over_now() {
+            self.handle_pending(Wait::No, now, env);
             // Whoever is told that it is over sees all that it brought.
             self.publish_last(env.rings);
             env.shared.input_is_over();
@@ -218,16 +222,20 @@ impl Core {
     }
 
     /// Reads what the input has, which belongs to the old epoch, and marks its end.
-    fn mark_boundary(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) {
+    fn mark_boundary(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
         let mut left = self.turns.drain_step();
         while !self.inputs[at].has_closed(boundary) {
             if left == 0 {
                 return;
             }
             left -= 1;
-            if self.inputs[at].count_drained(DRAIN_BURSTS)
-                || self.receive(at, now, env, burst) != RxOutcome::More
-            {
+            if self.inputs[at].count_drained(DRAIN_BURSTS) {
+                break;
+            }
+            self.handle_pending(Wait::No, now, env);
+            let received = self.receive(at, now, env);
+            self.handle_pending(Wait::No, now, env);
+            if received != RxOutcome::More {
                 break;
             }
             if self.inputs[at].has_gathered() {
@@ -239,7 +247,7 @@ impl Core {
             return;
         }
         if !self.inputs[at].has_closed(boundary) {
-            self.close_fragments(at, boundary, now, env, burst);
+            self.close_fragments(at, boundary, now, env);
             if self.inputs[at].has_gathered() {
                 return;
             }
@@ -257,47 +265,49 @@ impl Core {
     }
 
     /// What waits for the rest of its datagram belongs to the epoch that ends: the shard gets it in front of the mark.
-    fn close_fragments(
-        &mut self,
-        at: usize,
-        boundary: u32,
-        now: Nanos,
-        env: &Env<'_>,
-        burst: &mut WorkBurst,
-    ) {
+    fn close_fragments(&mut self, at: usize, boundary: u32, now: Nanos, env: &Env<'_>) {
+        self.handle_pending(Wait::No, now, env);
         let input = &mut self.inputs[at];
         let side = input.side();
-        input.close(boundary, now, &env.lanes[side], burst);
+        input.close(boundary, now, &env.lanes[side], &mut self.pending.bursts[side]);
         input.hand_over(&env.lanes[side], |shard| env.wake_shard(shard));
-        self.handle_burst(side, burst, now, env);
+        self.handle_pending(Wait::No, now, env);
     }
 
-    /// Frames from another core's input.
-    fn poll_ring(&mut self, side: Side, now: Nanos, env: &Env<'_>) -> bool {
-        let Some(ring) = env.rings.shard_input(self.index, side) else { return false };
-        let mut found = false;
+    /// Frames from other cores' inputs.
+    fn poll_rings(&mut self, now: Nanos, env: &Env<'_>) -> bool {
+        let ring = |side| env.rings.shard_input(self.index, side);
         // As many as are there now, so that an input that never pauses cannot keep the core here.
-        for _ in 0..ring.len() {
-            if self.seat.as_ref().is_none_or(|seat| seat.gate.is_blocked(side)) {
-                break;
-            }
-            match ring.pop() {
-                Some(RingItem::Frames(mut burst)) => {
-                    if let Some(seat) = &self.seat {
-                        burst.hashes().for_each(|hash| seat.shard.prefetch(hash));
-                    }
-                    self.handle_burst(side, &mut burst, now, env);
-                }
-                Some(RingItem::Mark(epoch)) => {
-                    if let Some(seat) = &mut self.seat {
-                        seat.gate.mark(side, epoch);
-                    }
-                }
-                None => break,
-            }
+        let mut left = Side::BOTH.map(|side| ring(side).map_or(0, Ring::len));
+        let mut found = false;
+        while self.poll_ring(Side::Primary, &mut left[0], env)
+            | self.poll_ring(Side::Secondary, &mut left[1], env)
+        {
             found = true;
+            if left != [0, 0] {
+                self.handle_pending(Wait::Little, now, env);
+            }
         }
         found
+    }
+
+    /// The next of a side, of so many as are left, unless something of it is at hand. Whether there was one.
+    fn poll_ring(&mut self, side: Side, left: &mut usize, env: &Env<'_>) -> bool {
+        let Some(ring) = env.rings.shard_input(self.index, side) else { return false };
+        let Some(seat) = &mut self.seat else { return false };
+        if *left == 0 || !self.pending.bursts[side].is_empty() || seat.gate.is_blocked(side) {
+            return false;
+        }
+        *left -= 1;
+        match ring.pop() {
+            Some(RingItem::Frames(burst)) => {
+                burst.hashes().for_each(|hash| seat.shard.prefetch(hash));
+                self.pending.bursts[side] = burst;
+            }
+            Some(RingItem::Mark(epoch)) => seat.gate.mark(side, epoch),
+            None => return false,
+        }
+        true
     }
 
     /// The shard, and where its decisions go.
@@ -307,6 +317,16 @@ impl Core {
         now: Nanos,
         env: &'a Env<'_>,
     ) -> Option<(&'a mut ShardSeat, CoreSink<'a>)> {
+        self.whole_desk(now, env).map(|(seat, _, sink)| (seat, sink))
+    }
+
+    /// The same, with the frames at hand.
+    #[inline(always)]
+    fn whole_desk<'a>(
+        &'a mut self,
+        now: Nanos,
+        env: &'a Env<'_>,
+    ) -> Option<(&'a mut ShardSeat, &'a mut Pending, CoreSink<'a>)> {
         let seat = self.seat.as_mut()?;
         let sink = CoreSink {
             now,
@@ -319,16 +339,33 @@ impl Core {
             tally: Tally::default(),
             current: Current::default(),
         };
-        Some((seat, sink))
+        Some((seat, &mut self.pending, sink))
     }
 
-    /// Walks a burst through the shard.
-    fn handle_burst(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, env: &Env<'_>) {
-        if burst.is_empty() {
-            return;
+    /// Walks what is at hand through the shard, pairs together. Returns whether anything was.
+    fn handle_pending(&mut self, wait: Wait, now: Nanos, env: &Env<'_>) -> bool {
+        if self.pending.is_empty() {
+            return false;
         }
-        let Some((seat, mut sink)) = self.desk(now, env) else { return };
-        seat.shard.handle_burst(side, burst, now, &mut sink);
+        let Some((seat, pending, mut sink)) = self.whole_desk(now, env) else { return false };
+        let mut other = Activity::Silent;
+        if pending.has_both() {
+            if seat.shard.handle_bursts(&mut pending.bursts, now, &mut sink) > 0 {
+                pending.have_met();
+            }
+            other = Activity::Busy;
+        }
+        for side in Side::BOTH {
+            seat.shard.handle_loners(side, &mut pending.bursts[side], now, &mut sink);
+            if pending.bursts[side].is_empty() {
+                pending.is_done(side);
+                continue;
+            }
+            if wait == Wait::No || !pending.keeps_waiting(side, other, now) {
+                seat.shard.handle_burst(side, &mut pending.bursts[side], now, &mut sink);
+            }
+        }
+        true
     }
 
     /// Flushes when both sides' boundaries are here and the checkpoint was committed.
@@ -375,11 +412,11 @@ impl Core {
     }
 
     /// Asks for a checkpoint when a fragment waits too long for the rest of its datagram.
-    fn poll_fragments(&mut self, now: Nanos, env: &Env<'_>, burst: &mut WorkBurst) {
+    fn poll_fragments(&mut self, now: Nanos, env: &Env<'_>) {
         for at in 0..self.inputs.len() {
             if let Some(cause) = self.inputs[at].expire(now) {
                 if env.shared.conduct() == Conduct::Pass {
-                    self.close_fragments(at, env.shared.boundary(), now, env, burst);
+                    self.close_fragments(at, env.shared.boundary(), now, env);
                     continue;
                 }
                 let protocol = cause.flow.as_ref().map_or(0, FlowKey::protocol);
@@ -421,6 +458,7 @@ impl Core {
         let handed_over = self.output.is_some() || self.queue.is_empty();
         let settled = env.shared.control_ended()
             && self.seat.as_mut().is_none_or(|seat| seat.gate.settles(env.shared.committed()));
+        let rings_empty = rings_empty && self.pending.is_empty();
         if !ending.shard && ending.inputs && (late || (inputs_ended && settled && rings_empty && handed_over))
         {
             ending.shard = true;
@@ -448,6 +486,7 @@ impl Core {
         let unsent = self.output.is_none() && !self.queue.is_empty();
         let rules = self.seat.as_ref().is_some_and(|seat| env.shared.rules.number() != seat.rules);
         frames
+            || !self.pending.is_empty()
             || commit
             || rules
             || unsent

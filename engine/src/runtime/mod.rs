@@ -8,6 +8,7 @@ mod epochs;
 mod memory;
 mod meters;
 mod pair;
+mod pending;
 mod publish;
 mod rings;
 mod rules;

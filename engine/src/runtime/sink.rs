@@ -4,10 +4,10 @@ use pmd_tap::{Frame, FramePool, Nanos};
 
 use super::shared::Shared;
 use crate::metrics::ReleaseLatency;
-use crate::side::Side;
+use crate::side::{BySide, Side};
 use crate::stats::{Counters, drop_cell, latency_of, release_cell, verdict_cells};
 use crate::tx::{OutItem, OutQueue};
-use crate::verdict::{Cause, Discard, Reason, Release, Sink};
+use crate::verdict::{Cause, Discard, Reason, Release, Sink, release_one_by_one};
 use crate::wire::Packet;
 
 /// Where the shard's decisions go while this core works.
@@ -113,6 +113,20 @@ impl Sink for CoreSink<'_> {
     }
 
     #[inline(always)]
+    fn release_pair(&mut self, pair: BySide<Frame>, packets: BySide<&Packet>, why: Release) {
+        let (Packet::Tcp(flow, _), false) = (packets.primary, is_chain(&pair)) else {
+            return release_one_by_one(self, pair, packets, why);
+        };
+        self.counters.handled.primary += 1;
+        self.counters.handled.secondary += 1;
+        if self.tally.protocol != Some(flow.protocol()) {
+            self.begin_tally(Some(flow.protocol()));
+        }
+        self.release(pair.primary, why);
+        self.discard(pair.secondary, Discard::Matched);
+    }
+
+    #[inline(always)]
     fn release(&mut self, frame: Frame, why: Release) {
         if frame.has_followers() {
             return self.release_chain(frame, why);
@@ -181,6 +195,12 @@ impl CoreSink<'_> {
         self.counters.class_frames[side].count(class, frames);
         None
     }
+}
+
+/// Whether one of them stands for several.
+#[inline(always)]
+fn is_chain(pair: &BySide<Frame>) -> bool {
+    pair.primary.has_followers() || pair.secondary.has_followers()
 }
 
 impl Drop for CoreSink<'_> {

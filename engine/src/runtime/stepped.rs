@@ -18,7 +18,6 @@ use crate::checkpoint::{Backend, Lifecycle};
 use crate::config::Settings;
 use crate::flow::FlowHasher;
 use crate::metrics::Checkpoints;
-use crate::shard::WorkBurst;
 use crate::side::{BySide, Side};
 use crate::stats::Counters;
 use crate::wiring::{lifecycle_settings, rule_set};
@@ -53,7 +52,6 @@ pub struct SteppedEngine {
     control: Control,
     told: Arc<Mutex<ControlCounters>>,
     now: Nanos,
-    burst: WorkBurst,
 }
 
 impl std::fmt::Debug for SteppedEngine {
@@ -97,15 +95,7 @@ impl SteppedEngine {
             Silence::new(cores.iter().map(|core| Arc::clone(&core.published)).collect()),
             ControlSettings::new(settings, &plan),
         );
-        Ok(Self {
-            shared,
-            rings: Arc::new(Rings::new(plan)),
-            cores,
-            control,
-            told,
-            now: Nanos::ZERO,
-            burst: WorkBurst::new(),
-        })
+        Ok(Self { shared, rings: Arc::new(Rings::new(plan)), cores, control, told, now: Nanos::ZERO })
     }
 
     /// The time.
@@ -126,7 +116,7 @@ impl SteppedEngine {
     /// One iteration of a core's loop. Returns whether it found work; a core that is not there finds none.
     pub fn step(&mut self, core: usize) -> bool {
         let env = Env::new(&self.shared, &self.rings, core);
-        self.cores.get_mut(core).is_some_and(|core| core.step(self.now, &env, &mut self.burst) == Found::Work)
+        self.cores.get_mut(core).is_some_and(|core| core.step(self.now, &env) == Found::Work)
     }
 
     /// One round of the control thread.

@@ -16,7 +16,6 @@ use super::sleep::{self, OutputState, Rest, Sockets};
 use super::wake::Waker;
 use crate::config::PollMode;
 use crate::rx::Input;
-use crate::shard::WorkBurst;
 use crate::tx::Output;
 
 /// How often a link that is not up is spoken of.
@@ -73,8 +72,6 @@ impl Thread {
         let mut members: Vec<_> = members
             .map(|(core, (shared, rings))| Member::new(core, Env::new(shared, rings, index)))
             .collect();
-        // One for all pairs: it is empty between their turns, and stays in the cache.
-        let mut burst = Box::new(WorkBurst::new());
         let mut rest = Rest::new(poll);
         let (mut now, mut last_work) = (clock.now(), Nanos::ZERO);
         let mut look_at = 0;
@@ -91,7 +88,7 @@ impl Thread {
                     return true;
                 }
                 now = clock.now();
-                member.turn(now, &clock, &mut burst, &mut found) == Stage::Goes
+                member.turn(now, &clock, &mut found) == Stage::Goes
             });
             look_at = if look_at + 1 < members.len() { look_at + 1 } else { 0 };
             match found {
@@ -123,9 +120,9 @@ impl<'a> Member<'a> {
     }
 
     /// One iteration of the core, and what comes with it.
-    fn turn(&mut self, now: Nanos, clock: &Clock, burst: &mut WorkBurst, found: &mut Found) -> Stage {
+    fn turn(&mut self, now: Nanos, clock: &Clock, found: &mut Found) -> Stage {
         let (core, env) = (&mut self.core, &self.env);
-        let own = core.step(now, env, burst);
+        let own = core.step(now, env);
         self.publish.publish_due(core, now, env.rings);
         if now.since(Nanos::ZERO) >= self.obstacles_due {
             self.obstacles_due = now.since(Nanos::ZERO) + OBSTACLES;

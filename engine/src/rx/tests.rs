@@ -67,7 +67,7 @@ fn input(max_frames: usize, shards: usize) -> Input {
 fn take(ring: &Ring<RingItem>, most: usize, got: &mut Vec<u64>) {
     for item in (0..most).map_while(|_| ring.pop()) {
         match item {
-            RingItem::Frames(burst) => got.extend(burst.frames().iter().map(Frame::ordinal)),
+            RingItem::Frames(burst) => got.extend(burst.frames().map(Frame::ordinal)),
             RingItem::Mark(epoch) => got.push(1_000_000 + u64::from(epoch)),
         }
     }

@@ -72,11 +72,35 @@ impl Work {
     }
 }
 
+/// Where a frame goes whose flow's hash is known.
+pub trait Place {
+    /// The burst that it goes to, which has room.
+    fn place(&mut self, hash: FlowHash) -> &mut WorkBurst;
+}
+
+impl Place for WorkBurst {
+    #[inline(always)]
+    fn place(&mut self, _: FlowHash) -> &mut WorkBurst {
+        self
+    }
+}
+
+/// A frame in a burst.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// `None`: taken out.
+    pub(super) frame: Option<Frame>,
+    pub(super) label: Label,
+}
+
 /// Frames on their way to one shard. Labels are large, so they are read where they were written, and only frames move.
+///
+/// It is filled, then emptied from the front, and can be filled again once it is empty.
 #[derive(Debug, Default)]
 pub struct WorkBurst {
-    pub(super) frames: ArrayVec<Frame, BURST_FRAMES>,
-    pub(super) labels: ArrayVec<Label, BURST_FRAMES>,
+    entries: ArrayVec<Entry, BURST_FRAMES>,
+    /// Frames that were taken out.
+    taken: usize,
 }
 
 impl WorkBurst {
@@ -88,7 +112,7 @@ impl WorkBurst {
     /// Whether there is none.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.taken == self.entries.len()
     }
 
     /// Adds a frame.
@@ -97,8 +121,7 @@ impl WorkBurst {
     /// If the burst is full.
     #[inline(always)]
     pub fn push(&mut self, work: Work) {
-        self.frames.push(work.frame);
-        self.labels.push(work.label);
+        self.entries.push(Entry { frame: Some(work.frame), label: work.label });
     }
 
     /// Parses and hashes a frame and adds it.
@@ -107,12 +130,12 @@ impl WorkBurst {
     /// If the burst is full.
     #[inline(always)]
     pub fn receive(&mut self, frame: Frame, hasher: &FlowHasher, budget: Budget) {
-        if let Err(frame) = Self::receive_usual(frame, hasher, budget, |_| self) {
+        if let Err(frame) = Self::receive_usual(frame, hasher, budget, self) {
             self.push(Work::receive(frame, hasher, budget));
         }
     }
 
-    /// Parses and hashes a usual frame and adds it to the burst that `place` chooses by its hash; any other comes back.
+    /// Parses and hashes a usual frame and adds it where its hash belongs; any other comes back.
     ///
     /// Nobody here has the label as a value and wants its address, so its fields are written straight to where they go.
     /// Copied before they have settled in the cache, they would stall the processor.
@@ -120,19 +143,18 @@ impl WorkBurst {
     /// # Panics
     /// If the burst is full.
     #[inline(always)]
-    pub fn receive_usual<'a>(
+    pub fn receive_usual(
         frame: Frame,
         hasher: &FlowHasher,
         budget: Budget,
-        place: impl FnOnce(FlowHash) -> &'a mut Self,
+        to: &mut impl Place,
     ) -> Result<(), Frame> {
         let Some(plain) = Plain::new(frame.ethernet()) else { return Err(frame) };
         if let Some(segment) = plain.segment() {
             let flow = plain.flow();
             let hash = hasher.hash(&flow);
-            let burst = place(hash);
-            burst.frames.push(frame);
-            burst.labels.push(Label { hash, packet: Packet::Tcp(flow, segment), budget });
+            let label = Label { hash, packet: Packet::Tcp(flow, segment), budget };
+            to.place(hash).entries.push(Entry { frame: Some(frame), label });
             return Ok(());
         }
         if let Some(payload) = plain.udp_payload()
@@ -140,27 +162,68 @@ impl WorkBurst {
         {
             let flow = plain.flow();
             let hash = hasher.hash(&flow);
-            let burst = place(hash);
-            burst.frames.push(frame);
-            burst.labels.push(Label { hash, packet: Packet::Datagram(flow, payload), budget });
+            let label = Label { hash, packet: Packet::Datagram(flow, payload), budget };
+            to.place(hash).entries.push(Entry { frame: Some(frame), label });
             return Ok(());
         }
         Err(frame)
     }
 
+    /// What is still here.
+    #[inline(always)]
+    pub(super) fn rest(&mut self) -> &mut [Entry] {
+        self.entries.get_mut(self.taken..).unwrap_or_default()
+    }
+
+    /// So many were taken out of the front of [`rest`](Self::rest).
+    #[inline(always)]
+    pub(super) fn advance(&mut self, taken: usize) {
+        self.taken += taken;
+    }
+
+    /// The first frame that is still here, and its label.
+    #[inline(always)]
+    pub(super) fn first(&self) -> Option<(&Frame, &Label)> {
+        let entry = self.entries.get(self.taken)?;
+        Some((entry.frame.as_ref()?, &entry.label))
+    }
+
+    /// The label of the frame that comes so many after the first that is still here.
+    #[inline(always)]
+    pub(super) fn label_ahead(&self, frames: usize) -> Option<&Label> {
+        self.entries.get(self.taken + frames).map(|entry| &entry.label)
+    }
+
+    /// Takes the first frame out.
+    #[inline(always)]
+    pub(super) fn take(&mut self) -> Option<(Frame, &Label)> {
+        let entry = self.entries.get_mut(self.taken)?;
+        self.taken += 1;
+        Some((entry.frame.take()?, &entry.label))
+    }
+
+    /// Makes room, when all frames were taken out.
+    #[inline(always)]
+    pub(super) fn tidy(&mut self) {
+        if self.is_empty() {
+            self.entries.clear();
+            self.taken = 0;
+        }
+    }
+
     /// Takes the frames out, first to last.
     pub fn drain(&mut self) -> impl Iterator<Item = Work> {
-        let Self { frames, labels } = self;
-        frames.drain(..).zip(labels.drain(..)).map(|(frame, label)| Work { frame, label })
+        self.taken = 0;
+        self.entries.drain(..).filter_map(|entry| Some(Work { frame: entry.frame?, label: entry.label }))
     }
 
     /// The hashes of the frames' flows, first to last.
     pub fn hashes(&self) -> impl Iterator<Item = FlowHash> {
-        self.labels.iter().map(|label| label.hash)
+        self.entries.iter().skip(self.taken).map(|entry| entry.label.hash)
     }
 
     /// The frames, first to last.
-    pub fn frames(&self) -> &[Frame] {
-        &self.frames
+    pub fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.entries.iter().filter_map(|entry| entry.frame.as_ref())
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use colo_engine::compare::{AckPolicy, CompareSettings, SecondarySequence};
 use colo_engine::flow::FlowHasher;
 use colo_engine::shard::{Budget, Flushed, Shard, ShardSettings, WorkBurst};
-use colo_engine::side::Side;
+use colo_engine::side::{BySide, Side};
 use colo_engine::wire::Packet;
 use pmd_tap::{FramePool, Nanos, PoolSettings};
 
@@ -93,8 +93,21 @@ impl Bench<'_> {
     fn operate(&mut self, bytes: &mut Bytes<'_>) {
         let what = bytes.u8();
         match what >> 4 {
+            // A burst of each is at hand; now and then one of them says something alone.
+            0 => {
+                let mut bursts = BySide::default();
+                for _ in 0..=what & 7 {
+                    let (made, who) = (frame(bytes), bytes.u8());
+                    for (side, silent) in Side::BOTH.into_iter().zip(1..) {
+                        if who % 8 != silent {
+                            self.receive(side, &made, &mut bursts[side]);
+                        }
+                    }
+                }
+                self.handle_bursts(bursts);
+            }
             // Both guests say the same, one after the other.
-            0..5 => {
+            1..5 => {
                 let made = frame(bytes);
                 let [first, second] =
                     if what & 1 == 0 { Side::BOTH } else { [Side::Secondary, Side::Primary] };
@@ -116,9 +129,15 @@ impl Bench<'_> {
         self.now = self.now + time;
     }
 
-    /// As an input does: a primary's frame that finds no room waits in its port, a secondary's is marked.
     fn handle(&mut self, side: Side, bytes: &[u8]) {
-        let full = self.shard.held_frames(side) >= self.most;
+        let mut bursts = BySide::default();
+        self.receive(side, bytes, &mut bursts[side]);
+        self.handle_bursts(bursts);
+    }
+
+    /// As an input does: a primary's frame that finds no room waits in its port, a secondary's is marked.
+    fn receive(&mut self, side: Side, bytes: &[u8], burst: &mut WorkBurst) {
+        let full = self.shard.held_frames(side) + burst.frames().count() >= self.most;
         if full && side == Side::Primary {
             return;
         }
@@ -129,9 +148,15 @@ impl Bench<'_> {
         let Some(mut frame) = self.pool.frame_from(bytes) else { return };
         frame.stamp(self.now, self.witness.arrives(side, self.now, bytes));
         let budget = if full { Budget::Exhausted } else { Budget::Room };
-        let mut burst = WorkBurst::new();
         burst.receive(frame, &FlowHasher::fixed(), budget);
-        self.shard.handle_burst(side, &mut burst, self.now, &mut self.witness);
+    }
+
+    /// As a core does, but that nothing waits for the other side's.
+    fn handle_bursts(&mut self, mut bursts: BySide<WorkBurst>) {
+        self.shard.handle_bursts(&mut bursts, self.now, &mut self.witness);
+        for side in Side::BOTH {
+            self.shard.handle_burst(side, &mut bursts[side], self.now, &mut self.witness);
+        }
         self.witness.give_back(self.pool);
     }
 

@@ -6,6 +6,7 @@ mod lives;
 mod reasons;
 mod rules;
 mod short_way;
+mod together;
 mod urgent;
 mod windows;
 
@@ -121,12 +122,16 @@ impl Rig {
     }
 
     fn send_frame(&mut self, side: Side, ethernet: &[u8]) {
+        let mut burst = WorkBurst::new();
+        self.receive(side, ethernet, &mut burst);
+        self.shard.handle_burst(side, &mut burst, self.now, &mut self.decisions);
+    }
+
+    fn receive(&mut self, side: Side, ethernet: &[u8], burst: &mut WorkBurst) {
         let mut frame = self.decisions.pools[side].frame_from(ethernet).unwrap();
         frame.stamp(self.now, self.sent[side]);
         self.sent[side] += 1;
-        let mut burst = WorkBurst::new();
         burst.receive(frame, &self.hasher, Budget::Room);
-        self.shard.handle_burst(side, &mut burst, self.now, &mut self.decisions);
     }
 
     fn data(&mut self, side: Side, flow: u32, seq: u32, len: usize) {

@@ -14,7 +14,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+pub(super) enum What {
     /// What comes next.
     Next {
         len: u32,
@@ -30,7 +30,7 @@ enum What {
     NewLife,
 }
 
-fn what() -> impl Strategy<Value = What> {
+pub(super) fn what() -> impl Strategy<Value = What> {
     prop_oneof![
         12 => (0_u32..9).prop_map(|len| What::Next { len }),
         4 => (0_u32..60, 1_u32..20).prop_map(|(start, len)| What::At { start, len }),
@@ -82,9 +82,50 @@ struct Guest {
     lives: u32,
 }
 
+/// Both guests' ideas of both flows.
+pub(super) struct Guests(BySide<[Guest; 2]>);
+
+impl Guests {
+    pub(super) fn new(translated: bool) -> Self {
+        let start = |isn: u32| [Guest { isn, next: 0, lives: 0 }; 2];
+        Self(BySide {
+            primary: start(u32::MAX - 30),
+            secondary: start(if translated { u32::MAX - 30 } else { 77 }),
+        })
+    }
+
+    /// The secondary becomes a copy of the primary.
+    pub(super) fn commit(&mut self) {
+        self.0.secondary = self.0.primary;
+    }
+
+    pub(super) fn send(&mut self, side: Side, flow: u32, what: &What, ack: u32, differs: bool) -> Sent {
+        let guest = &mut self.0[side][usize::try_from(flow).unwrap()];
+        let (flags, at, len) = match what {
+            What::NewLife => {
+                guest.lives += 1;
+                guest.isn = guest.isn.wrapping_add(0x1234_5678);
+                guest.next = 0;
+                (SYN | ACK, 0, 0)
+            }
+            What::Next { len } => (ACK, guest.next, *len),
+            What::At { start, len } => (ACK, *start, *len),
+            What::Event { flags } => (*flags, guest.next, 0),
+        };
+        guest.next = guest.next.max(at + len);
+        let seq = guest.isn.wrapping_add(at).wrapping_add(u32::from(flags & SYN == 0));
+        let mut payload: Vec<u8> =
+            (at..at + len).map(|at| u8::try_from((at + guest.lives) % 251).unwrap()).collect();
+        if differs && let Some(byte) = payload.last_mut() {
+            *byte ^= 0x80;
+        }
+        Sent { flow, seq, ack: 100 + ack, flags, payload }
+    }
+}
+
 impl Rig {
     /// What the short way knows without writing it down is written down: how else to compare it with the long way's?
-    fn write_lines_down(&mut self) {
+    pub(super) fn write_lines_down(&mut self) {
         let Shard { table, store, epoch, .. } = &mut self.shard;
         for index in 0..u32::try_from(table.len()).unwrap() {
             if let Some(connection) = table.get_mut(index) {
@@ -98,40 +139,18 @@ impl Rig {
 /// All decisions, step by step, and the state at the end.
 fn run(steps: &[Step], translated: bool) -> (Vec<Vec<Decision>>, String) {
     let mut rig = Rig::new(8, 512, 16);
-    let start = |isn: u32| [Guest { isn, next: 0, lives: 0 }; 2];
-    let mut guests = BySide {
-        primary: start(u32::MAX - 30),
-        secondary: start(if translated { u32::MAX - 30 } else { 77 }),
-    };
+    let mut guests = Guests::new(translated);
     let mut decided = Vec::new();
     for step in steps {
         match step {
             Step::Commit => {
                 rig.flush();
-                guests.secondary = guests.primary;
+                guests.commit();
             }
             Step::Wait { millis } => rig.pass(Duration::from_millis(*millis)),
             Step::Send { side, flow, what, ack, differs } => {
-                let guest = &mut guests[*side][usize::try_from(*flow).unwrap()];
-                let (flags, at, len) = match what {
-                    What::NewLife => {
-                        guest.lives += 1;
-                        guest.isn = guest.isn.wrapping_add(0x1234_5678);
-                        guest.next = 0;
-                        (SYN | ACK, 0, 0)
-                    }
-                    What::Next { len } => (ACK, guest.next, *len),
-                    What::At { start, len } => (ACK, *start, *len),
-                    What::Event { flags } => (*flags, guest.next, 0),
-                };
-                guest.next = guest.next.max(at + len);
-                let seq = guest.isn.wrapping_add(at).wrapping_add(u32::from(flags & SYN == 0));
-                let mut payload: Vec<u8> =
-                    (at..at + len).map(|at| u8::try_from((at + guest.lives) % 251).unwrap()).collect();
-                if *differs && let Some(byte) = payload.last_mut() {
-                    *byte ^= 0x80;
-                }
-                rig.send(*side, &Sent { flow: *flow, seq, ack: 100 + ack, flags, payload });
+                let sent = guests.send(*side, *flow, what, *ack, *differs);
+                rig.send(*side, &sent);
                 rig.now.0 += 10_000;
             }
         }
