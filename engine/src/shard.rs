@@ -28,7 +28,7 @@ pub use survey::{Survey, WAITING_FLOWS, Waiting};
 use together::Discord;
 pub use work::{Budget, Label, Place, Work, WorkBurst};
 
-/// Connections from which on their memory is asked for ahead.
+/// Connections from which on their memory is asked for ahead: what fewer have stays in the cache.
 const PREFETCHED: usize = 4096;
 /// How many frames before its turn a connection's memory is asked for: by measurement, see docs/PERFORMANCE.md.
 const AHEAD: usize = 4;
@@ -150,11 +150,11 @@ impl Shard {
         self.table.prefetch(hash);
     }
 
-    /// Asks for the connections of the first frames of a burst, if there are so many connections that they are not in the
-    /// cache anyway; how far to look ahead from then on.
+    /// Asks for the connections of the first frames of a burst, if there are `from` connections at least; how far to look
+    /// ahead from then on.
     #[inline(always)]
-    fn look_ahead(&self, burst: &WorkBurst) -> usize {
-        if self.table.len() < PREFETCHED {
+    fn look_ahead(&self, from: usize, burst: &WorkBurst) -> usize {
+        if self.table.len() < from {
             return BURST_FRAMES;
         }
         for label in (0..AHEAD).map_while(|ahead| burst.label_ahead(ahead)) {
@@ -184,7 +184,7 @@ impl Shard {
 
     #[inline(always)]
     fn handle_burst_of(&mut self, side: Side, burst: &mut WorkBurst, now: Nanos, sink: &mut impl Sink) {
-        let ahead = self.look_ahead(burst);
+        let ahead = self.look_ahead(PREFETCHED, burst);
         loop {
             if let Some(label) = burst.label_ahead(ahead) {
                 self.prefetch_connection(label);

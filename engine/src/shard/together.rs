@@ -10,6 +10,9 @@ use crate::side::{BySide, Side};
 use crate::verdict::{Release, Sink};
 use crate::wire::Packet;
 
+/// Connections from which on their memory is asked for ahead. Little is done for a pair that meets, so even the way from the
+/// second cache is long.
+const PREFETCHED: usize = 64;
 /// How many frames apart twins may stand in their bursts for the side that is behind to catch up within them.
 const NEAR: u64 = 32;
 /// How often in a row the frames in front may turn out not to be twins before both bursts go their ways.
@@ -58,7 +61,7 @@ impl Shard {
         }
         let (mut met, mut strikes) = (0, 0);
         // Where halves meet they have one connection.
-        let ahead = self.look_ahead(primary);
+        let ahead = self.look_ahead(PREFETCHED, primary);
         while let (Some((one, _)), Some((other, _))) = (primary.first(), secondary.first()) {
             let lead = self.lead(one, other);
             if lead == 0 {
