@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use colo_tests::sim::{MUST_BE_REACHED, Record, run, run_many};
 
 /// Seeds that failed before what they found was mended, and how.
-const REGRESSIONS: [(u64, &str); 24] = [
+const REGRESSIONS: [(u64, &str); 25] = [
     (3, "an early secondary's data was taken for that of the life before"),
     (203, "a primary left whose ack the secondary had not sent"),
     (303, "the same"),
@@ -33,6 +33,7 @@ const REGRESSIONS: [(u64, &str); 24] = [
     (584_929, "the model: a UDP length of 0, a bit having flipped, is the whole payload"),
     (788_740, "fragments left behind by a checkpoint that was given up asked for no other"),
     (446_972, "the check of timeouts: a passive epoch begins with a late commit"),
+    (5_003_671, "a secondary whose SYN was lost came before the primary's late one, which was at hand"),
     (222_181, "the model: a SYN in numbers that the data do not go on in shows no place"),
 ];
 

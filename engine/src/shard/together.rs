@@ -79,16 +79,17 @@ impl Shard {
                 self.handle_burst(Side::Secondary, secondary, now, sink);
                 break;
             }
-            let (behind, burst) = match self.who_is_behind(lead, primary, secondary) {
-                Side::Primary => (Side::Primary, &mut *primary),
-                Side::Secondary => (Side::Secondary, &mut *secondary),
-            };
             let frames = lead.unsigned_abs().max(1);
             if frames > NEAR {
                 self.discord.found();
-                self.handle_burst(behind, burst, now, sink);
-            } else {
-                (0..frames).for_each(|_| self.handle_first(behind, burst, now, sink));
+            }
+            match self.who_is_behind(lead, primary, secondary) {
+                Side::Primary => self.handle_some(Side::Primary, primary, frames, now, sink),
+                Side::Secondary if self.are_calm(secondary, frames) => {
+                    self.handle_some(Side::Secondary, secondary, frames, now, sink);
+                }
+                // Who opens a connection comes first, if both are there: the other side is understood by that.
+                Side::Secondary => self.handle_burst(Side::Primary, primary, now, sink),
             }
         }
         primary.tidy();
@@ -112,6 +113,36 @@ impl Shard {
             return Side::Secondary;
         }
         Side::Primary
+    }
+
+    /// Whether so many frames in front of the secondary's burst are of connections that are in step, or of none: nothing that
+    /// the primary has sent besides tells how to understand them.
+    fn are_calm(&self, secondary: &mut WorkBurst, frames: u64) -> bool {
+        let stamp = Stamp::new(self.epoch, self.rules.number);
+        let is_calm = |label: &Label| match &label.packet {
+            Packet::Tcp(flow, _) => {
+                let found = self.table.find(flow, label.hash).and_then(|index| self.table.get(index));
+                found.is_some_and(|connection| connection.is_in_step(stamp))
+            }
+            _ => true,
+        };
+        let frames = usize::try_from(frames).unwrap_or(usize::MAX);
+        secondary.rest().iter().take(frames).all(|entry| is_calm(&entry.label))
+    }
+
+    /// So many frames in front of a burst, alone.
+    fn handle_some(
+        &mut self,
+        side: Side,
+        burst: &mut WorkBurst,
+        frames: u64,
+        now: Nanos,
+        sink: &mut impl Sink,
+    ) {
+        if frames > NEAR {
+            return self.handle_burst(side, burst, now, sink);
+        }
+        (0..frames).for_each(|_| self.handle_first(side, burst, now, sink));
     }
 
     /// The pairs in front of both bursts, until two frames are none.
